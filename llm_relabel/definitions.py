@@ -1,0 +1,130 @@
+"""Label definitions: what each class means, in the words the judge will read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llm_relabel.errors import DefinitionsError, nearest
+
+
+class LabelDefinition(BaseModel):
+    """One class: its meaning, items that are it, items that look like it and are not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    definition: str = Field(min_length=1)
+    examples: tuple[str, ...] = ()
+    counterexamples: tuple[str, ...] = Field(default=(), alias="not")
+    parent: str | None = None
+
+
+class LabelDefinitions(BaseModel):
+    """The instruction and every class, in the order of the file; that order is the class order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instruction: str | None = None
+    labels: dict[str, LabelDefinition]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class names, in the order of `pred_probs`."""
+        return tuple(self.labels)
+
+    def sha256(self) -> str:
+        """The hash that provenance records; it changes with any word of any definition."""
+        canonical = json.dumps(self.model_dump(by_alias=True), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def load_definitions(source: Path | Mapping[str, Any]) -> LabelDefinitions:
+    """Read definitions from a `labels.yaml`, or from a job's inline mapping NAME: definition.
+
+    Raises DefinitionsError naming the place, the value and what is allowed.
+    """
+    if isinstance(source, Mapping):
+        return _parse({"labels": dict(source)}, "the job's inline `labels`")
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DefinitionsError(
+            f"label definitions {str(source)!r} do not exist; write them, or let "
+            "`llm-relabel init` make a first version"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionsError(
+            f"label definitions {str(source)!r} cannot be read as UTF-8 text: {error}"
+        ) from error
+    try:
+        raw = yaml.load(text, Loader=UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise DefinitionsError(
+            f"label definitions {str(source)!r} are not valid YAML: {error}"
+        ) from error
+    return _parse(raw, repr(str(source)))
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, which YAML would silently overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key_node.value!r} is written twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(raw: Any, where: str) -> LabelDefinitions:
+    if not isinstance(raw, dict) or "labels" not in raw:
+        raise DefinitionsError(
+            f"{where}: expected a mapping with `labels:` (and optionally `instruction:`), "
+            f"found {type(raw).__name__}"
+        )
+    labels = raw["labels"]
+    if not isinstance(labels, dict) or len(labels) < 2:
+        raise DefinitionsError(
+            f"{where}: `labels` must map at least two class names to definitions, found {labels!r}"
+        )
+    problems = []
+    normal: dict[str, Any] = {}
+    for name, value in labels.items():
+        # YAML reads 0, true and no as int and bool; a class name is always text.
+        key = str(name).lower() if isinstance(name, bool) else str(name)
+        if key in normal:
+            problems.append(f"the class {key!r} is defined twice")
+        normal[key] = {"definition": value} if isinstance(value, str) else value
+        if not key.strip():
+            problems.append("a class has an empty name")
+    for unknown in [key for key in raw if key not in ("labels", "instruction")]:
+        problems.append(f"unknown key {unknown!r}{nearest(unknown, ['labels', 'instruction'])}")
+    try:
+        parsed = LabelDefinitions.model_validate(
+            {"instruction": raw.get("instruction"), "labels": normal}
+        )
+    except ValidationError as error:
+        for found in error.errors():
+            place = ".".join(str(part) for part in found["loc"])
+            hint = (
+                nearest(str(found["loc"][-1]), ["definition", "examples", "not", "parent"])
+                if found["type"] == "extra_forbidden"
+                else ""
+            )
+            problems.append(f"{place}: {found['msg']} (found {found['input']!r}){hint}")
+        raise DefinitionsError(f"{where}: " + "; ".join(problems)) from None
+    for name, definition in parsed.labels.items():
+        if definition.parent is not None and definition.parent == name:
+            problems.append(f"the class {name!r} is its own parent")
+    if problems:
+        raise DefinitionsError(f"{where}: " + "; ".join(problems))
+    return parsed

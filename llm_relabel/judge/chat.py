@@ -1,0 +1,87 @@
+"""The seam to a chat provider: one request in, one completion out, one attempt.
+
+A provider is one file beside this one. It builds the payload, asks for structured output,
+reads the usage, and maps every foreign error to `llm_relabel.errors` at that one place.
+It never retries (the SDK's own retries are off) and never caches: one policy serves all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from llm_relabel.records import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message. The system message comes first and never changes within a job."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What is asked, free of how it travels.
+
+    `schema` is the JSON schema of the answer, or None to ask for JSON in words only;
+    `params` are sampling parameters in the provider's own names.
+    """
+
+    messages: tuple[Message, ...]
+    schema: Mapping[str, Any] | None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    max_output_tokens: int = 512
+
+    def sha256(self, *, provider: str, model: str, base_url: str | None, repeat: int = 0) -> str:
+        """The cache key: everything that can change the answer, nothing of how it travels.
+
+        Timeouts, limits, cache marks and batch ids are left out on purpose.
+        """
+        asked = {
+            "provider": provider,
+            "model": model,
+            "base_url": base_url,
+            "messages": [[message.role, message.content] for message in self.messages],
+            "schema": self.schema,
+            "params": dict(self.params),
+            "max_output_tokens": self.max_output_tokens,
+            "repeat": repeat,
+        }
+        canonical = json.dumps(asked, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One provider answer. `text` is the structured answer as JSON text, not yet validated.
+
+    `stop` is "length" when the answer was cut at `max_output_tokens` and "refusal" when the
+    model declined; `seconds` is the time the attempt took.
+    """
+
+    text: str
+    tokens: Tokens
+    stop: Literal["end", "length", "refusal"] = "end"
+    seconds: float = 0.0
+
+
+class ChatProvider(Protocol):
+    """One judge's endpoint. `name` is the job's spelling, such as `openai/gpt-4o-mini`."""
+
+    name: str
+    provider: str
+    model: str
+    base_url: str | None
+
+    async def complete(self, request: ChatRequest, *, timeout: float) -> Completion:
+        """One attempt. Raises a ProviderError from `llm_relabel.errors`, nothing else."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...

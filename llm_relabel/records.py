@@ -1,0 +1,146 @@
+"""The frozen records that flow from stage to stage. They hold data and know no stage.
+
+A label value is what one row's label is: a class name, a tuple of class names for
+multi-label data (sorted in definition order), or None where the label is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+LabelValue: TypeAlias = str | tuple[str, ...] | None
+
+Evidence = Literal["referenced", "blind"]
+Outcome = Literal["answer", "abstain", "failed"]
+AbstainOrFailure = Literal["none_fits", "unsure", "refused", "invalid", "transport", "not_recorded"]
+Action = Literal["keep", "replace", "abstain", "failed", "review"]
+Purpose = Literal["label", "panel", "sample", "escalation", "control", "anchoring"]
+Source = Literal["judge", "model", "fused", "human"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a judge may see of one row. `fields` maps column name to text, in shown order."""
+
+    id: str
+    row: int
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The labels a small model learns from.
+
+    `matrix` is (rows, classes) bool, columns in definition order; `known` is (rows,) bool,
+    False where the label is missing (such a row is predicted and never trained on);
+    `exclusive` says that a known row carries exactly one class (False: multi-label).
+    """
+
+    matrix: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    exclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LabelIssue:
+    """One flagged row. `label_quality` is in 0..1, LOWER is worse."""
+
+    row: int
+    id: str
+    given_label: LabelValue
+    current_label: LabelValue
+    predicted_label: LabelValue
+    label_quality: float
+    reason: Literal["disagreement", "low_quality", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token counts as the provider reported them; `cached` are the input tokens it had cached."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.input + other.input, self.output + other.output, self.cached + other.cached
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One planned question to one judge. `candidates` are the label values in shown order."""
+
+    ask_id: str
+    id: str
+    row: int
+    purpose: Purpose
+    evidence: Evidence
+    candidates: tuple[LabelValue, ...]
+    judge: str
+    repeat: int = 0
+    wave: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One judge answer, or why there is none.
+
+    `answer` is the task's label value as JSON (None unless `outcome` is "answer");
+    `confidence` is the judge's own belief in 0..1 or None; `reason` is set when there is no
+    answer. `cost` is in US dollars, None when no price is known. `cached` says nothing was paid.
+    """
+
+    ask_id: str
+    id: str
+    outcome: Outcome
+    answer: Any = None
+    confidence: float | None = None
+    rationale: str = ""
+    reason: AbstainOrFailure | None = None
+    prompt_sha256: str | None = None
+    tokens: Tokens = field(default_factory=Tokens)
+    cost: float | None = None
+    cached: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happened to one unit of one flagged item; `old` and `new` are the unit's JSON values."""
+
+    id: str
+    row: int
+    unit: str
+    action: Action
+    old: Any
+    new: Any
+    source: Source
+    confidence: float | None
+    why: str
+    ask_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One unit whose value changed, and why. A rollback is a change back (`kind`)."""
+
+    id: str
+    unit: str
+    round: int
+    old: Any
+    new: Any
+    source: str
+    why: str
+    ask_ids: tuple[str, ...]
+    judge: str | None
+    prompt_sha256: str | None
+    definitions_sha256: str
+    policy: str
+    kind: Literal["change", "rollback"] = "change"
