@@ -168,7 +168,7 @@ class Job(_Section):
     rounds: int = Field(default=2, ge=1, le=20)
     seed: int = 0
     output: str = Field(min_length=1)
-    folder: Path = Field(default=Path("."), exclude=True)
+    folder: Path = Field(default=Path(), exclude=True)
 
     @model_validator(mode="after")
     def _columns_apart(self) -> Job:

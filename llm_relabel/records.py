@@ -45,6 +45,10 @@ class Targets:
     known: NDArray[np.bool_]
     exclusive: bool
 
+    def copy(self) -> Targets:
+        """The same labels in arrays of their own."""
+        return Targets(self.matrix.copy(), self.known.copy(), self.exclusive)
+
 
 @dataclass(frozen=True, slots=True)
 class LabelIssue:
@@ -57,6 +61,14 @@ class LabelIssue:
     predicted_label: LabelValue
     label_quality: float
     reason: Literal["disagreement", "low_quality", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message. The system message comes first and never changes within a job."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,7 @@ class Verdict:
     `answer` is the task's label value as JSON (None unless `outcome` is "answer");
     `confidence` is the judge's own belief in 0..1 or None; `reason` is set when there is no
     answer. `cost` is in US dollars, None when no price is known. `cached` says nothing was paid.
+    `calls` counts attempts put to the judge, re-asks and retries included.
     """
 
     ask_id: str
@@ -108,6 +121,7 @@ class Verdict:
     tokens: Tokens = field(default_factory=Tokens)
     cost: float | None = None
     cached: bool = False
+    calls: int = 1
     error: str | None = None
 
 

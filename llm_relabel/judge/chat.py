@@ -13,15 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from llm_relabel.records import Tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One chat message. The system message comes first and never changes within a job."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
+from llm_relabel.records import Message, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +77,6 @@ class ChatProvider(Protocol):
     async def aclose(self) -> None:
         """Close the connections."""
         ...
+
+
+__all__ = ["ChatProvider", "ChatRequest", "Completion", "Message"]

@@ -1,0 +1,69 @@
+"""Measures against gold. Gold is only ever read here, after everything is decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from llm_relabel.records import Targets
+from llm_relabel.tasks import Task
+
+
+def label_accuracy(task: Task, labels: Targets, gold: Targets) -> float | None:
+    """Share of the rows with gold whose label equals it; a missing label counts as wrong.
+
+    None where no row has gold.
+    """
+    known = gold.known
+    if not known.any():
+        return None
+    return float((~task.differs(labels, gold))[known].mean())
+
+
+def changes_against_gold(task: Task, before: Targets, after: Targets, gold: Targets) -> dict[str, Any]:
+    """Rows with gold: labels before and after (accuracy), and where each changed row went.
+
+    `fixed` was wrong and is right, `broken` was right and is wrong, `wrong_to_wrong` changed
+    from one wrong label to another, `still_wrong` is wrong and was not touched.
+    """
+    known = gold.known
+    wrong_before = task.differs(before, gold) & known
+    wrong_after = task.differs(after, gold) & known
+    changed = task.differs(before, after) & known
+    return {
+        "rows": int(known.sum()),
+        "labels_before": label_accuracy(task, before, gold),
+        "labels_after": label_accuracy(task, after, gold),
+        "fixed": int((wrong_before & ~wrong_after).sum()),
+        "broken": int((~wrong_before & wrong_after).sum()),
+        "wrong_to_wrong": int((wrong_before & wrong_after & changed).sum()),
+        "still_wrong": int((wrong_after & ~changed).sum()),
+    }
+
+
+def flagging_against_gold(
+    task: Task,
+    labels: Targets,
+    gold: Targets,
+    flagged: NDArray[np.bool_],
+    label_quality: NDArray[np.float32],
+) -> dict[str, float | None]:
+    """How well flags find wrong labels, on rows with gold: precision, recall, average precision.
+
+    `flagged` (rows,) bool; `label_quality` (rows,), LOWER is worse, ranks for the average
+    precision. None where a figure is not defined (nothing flagged, or nothing wrong).
+    """
+    known = gold.known
+    wrong = task.differs(labels, gold)[known]
+    hits = int((flagged[known] & wrong).sum())
+    marked, errors = int(flagged[known].sum()), int(wrong.sum())
+    return {
+        "flag_precision": hits / marked if marked else None,
+        "flag_recall": hits / errors if errors else None,
+        "flag_average_precision": float(average_precision_score(wrong, -label_quality[known]))
+        if errors
+        else None,
+    }

@@ -1,0 +1,138 @@
+"""The change log: replayed over the given labels it gives the corrected dataset.
+
+`changes.jsonl` is append-only. A line says what one unit became and why; undoing one is
+another line. The labels are always the given ones plus the replay, so the log can be
+trusted: nothing else changes a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from llm_relabel.records import Change, LabelValue, Targets
+from llm_relabel.tasks import Task
+
+# The run itself takes its own lines back when a round is decided again (another policy, a
+# failed verdict that came through); a person's rollback stays in force.
+REDECIDED = "redecided"
+
+
+def change_line(change: Change, at: str) -> dict[str, Any]:
+    """A change as its line in the log; `at` is an ISO 8601 time."""
+    return {**asdict(change), "ask_ids": list(change.ask_ids), "at": at}
+
+
+def undo_line(line: Mapping[str, Any], *, source: str, why: str, at: str) -> dict[str, Any]:
+    """The line that takes `line` back."""
+    return {
+        **line,
+        "old": line["new"],
+        "new": line["old"],
+        "source": source,
+        "why": why,
+        "kind": "rollback",
+        "at": at,
+    }
+
+
+def replay(
+    lines: Iterable[Mapping[str, Any]], task: Task, given_of: Callable[[str], LabelValue]
+) -> dict[str, LabelValue]:
+    """The labels that differ from the given ones after all lines, by id."""
+    labels: dict[str, LabelValue] = {}
+    for line in lines:
+        item_id = line["id"]
+        old = labels[item_id] if item_id in labels else given_of(item_id)
+        labels[item_id] = task.assemble(old, {line["unit"]: line["new"]})
+    return {
+        item_id: label for item_id, label in labels.items() if label != given_of(item_id)
+    }
+
+
+def in_force(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The changes that still hold, in order: each rollback takes back the latest of its unit."""
+    standing: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
+    for position, line in enumerate(lines):
+        stack = standing.setdefault((line["id"], line["unit"]), [])
+        if line["kind"] == "change":
+            stack.append((position, line))
+        elif stack:
+            stack.pop()
+    kept = [pair for stack in standing.values() for pair in stack]
+    return [line for _, line in sorted(kept, key=lambda pair: pair[0])]
+
+
+def reconcile(
+    lines: Sequence[Mapping[str, Any]], round_number: int, wanted: Sequence[Change], at: str
+) -> list[dict[str, Any]]:
+    """The lines to append so that this round's changes are exactly `wanted`.
+
+    Nothing where a resumed run decides what it had decided; otherwise the round's and all
+    later rounds' changes are taken back first, newest first, and then made anew. A person's
+    rollbacks are left out of the comparison and stay in force.
+    """
+    undone = {(line["id"], line["unit"]) for line in lines if _by_person(line)}
+    own = [line for line in lines if (line["id"], line["unit"]) not in undone]
+    planned = [
+        change_line(change, at) for change in wanted if (change.id, change.unit) not in undone
+    ]
+    standing = in_force(own)
+    here = {_essence(line) for line in standing if line["round"] == round_number}
+    if here <= {_essence(line) for line in planned}:
+        missing = [line for line in planned if _essence(line) not in here]
+        # More of a round that was stopped half way only adds to it, but what later rounds
+        # made of it before must be made anew.
+        if not missing or not any(line["round"] > round_number for line in standing):
+            return missing
+    taken_back = [
+        undo_line(line, source=REDECIDED, why=f"round {round_number} was decided again", at=at)
+        for line in reversed(standing)
+        if line["round"] >= round_number
+    ]
+    return taken_back + planned
+
+
+def roll_back(
+    lines: Sequence[Mapping[str, Any]],
+    chosen: Callable[[Mapping[str, Any]], bool],
+    *,
+    why: str,
+    at: str,
+) -> list[dict[str, Any]]:
+    """The lines that undo the chosen changes in force, newest first.
+
+    A later change of the same unit goes with the chosen one: it was built on it.
+    """
+    undo: list[Mapping[str, Any]] = []
+    hit: set[tuple[str, str]] = set()
+    for line in in_force(lines):
+        unit = (line["id"], line["unit"])
+        if unit in hit or chosen(line):
+            hit.add(unit)
+            undo.append(line)
+    return [undo_line(line, source="human", why=why, at=at) for line in reversed(undo)]
+
+
+def _by_person(line: Mapping[str, Any]) -> bool:
+    return line["kind"] == "rollback" and line["source"] != REDECIDED
+
+
+def _essence(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (line["round"], line["id"], line["unit"], repr(line["old"]), repr(line["new"]))
+
+
+def corrected_labels(
+    lines: Sequence[Mapping[str, Any]], task: Task, given: Targets, ids: Iterable[str]
+) -> Targets:
+    """The given labels with the log replayed over them; `ids` in the order of the rows."""
+    touched = {line["id"] for line in lines}
+    final = given.copy()
+    if not touched:
+        return final
+    row_of = {item_id: row for row, item_id in enumerate(ids) if item_id in touched}
+    replayed = replay(lines, task, lambda item_id: task.decode(given, row_of[item_id]))
+    for item_id, label in replayed.items():
+        task.put(final, row_of[item_id], label)
+    return final

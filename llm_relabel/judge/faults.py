@@ -1,0 +1,137 @@
+"""HTTP faults to our errors: one table of statuses for every provider.
+
+The SDKs name the same statuses differently, so each provider's boundary reads the
+status, the headers and the body off its own exception and asks here.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from llm_relabel.errors import (
+    AccessDenied,
+    ContentRefused,
+    ProviderError,
+    RateLimited,
+    RequestRejected,
+    TransientError,
+)
+
+MESSAGE_LIMIT = 600
+
+# What providers write in `code` or `type` when money, not speed, is the problem.
+_NO_CREDIT = re.compile(
+    r"insufficient_quota|insufficient_balance|billing|account_deactivated|access_terminated"
+    r"|credit balance|exceeded your current quota",
+    re.IGNORECASE,
+)
+_UNSAFE = re.compile(
+    r"content_filter|content_policy|content policy|content management policy|invalid_prompt"
+    r"|responsibleai|data_inspection_failed|moderation|usage policy|\bflagged\b",
+    re.IGNORECASE,
+)
+# The 401 of some providers repeats the start and the end of the key that was sent.
+_LOOKS_LIKE_A_KEY = re.compile(r"\bsk-[\w*.-]{4,}")
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """`text` without the secrets and without anything that looks like a key, cut to a line or two."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    text = _LOOKS_LIKE_A_KEY.sub("sk-***", text)
+    text = " ".join(text.split())
+    return text if len(text) <= MESSAGE_LIMIT else text[:MESSAGE_LIMIT] + " [cut]"
+
+
+def scrub_chain(exc: BaseException | None, secrets: Iterable[str]) -> None:
+    """Take the secrets out of an exception and its causes, in place.
+
+    Our errors keep the foreign one as their cause, so a printed traceback would
+    otherwise show what a server echoed.
+    """
+    secrets = [secret for secret in secrets if secret]
+    seen: set[int] = set()
+    while secrets and exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        exc.args = tuple(scrub(arg, secrets) if isinstance(arg, str) else arg for arg in exc.args)
+        # litellm's classes print their `message`, not their args.
+        if isinstance(message := getattr(exc, "message", None), str):
+            exc.message = scrub(message, secrets)  # type: ignore[attr-defined]
+        exc = exc.__cause__ or exc.__context__
+
+
+def error_for_status(
+    status: int,
+    *,
+    who: str,
+    body: Any,
+    headers: Mapping[str, str],
+    secrets: Iterable[str] = (),
+) -> ProviderError:
+    """The error for an HTTP status that is not a success.
+
+    `body` is the parsed JSON of the answer, or its text; `who` starts the message.
+    """
+    detail, marks = _read(body)
+    message = f"{who} answered HTTP {status}: {scrub(detail, secrets) or 'no explanation'}"
+    wait = retry_after(headers)
+    advice = headers.get("x-should-retry", "").strip().lower()
+
+    if status == 402 or (status in (400, 403, 429) and _NO_CREDIT.search(marks)):
+        return AccessDenied(f"{message}; add credit or raise the account's limit")
+    if status in (400, 403, 422) and _UNSAFE.search(marks):
+        return ContentRefused(message)
+    if status in (401, 403):
+        return AccessDenied(message)
+    if status in (429, 529):
+        return RateLimited(message, retry_after=wait)
+    if status in (408, 409, 425, 499) or status >= 500 or advice == "true":
+        if advice == "false":
+            return RequestRejected(f"{message} (the provider says that a retry will not help)")
+        return TransientError(message, retry_after=wait)
+    if status == 404:
+        message += "; check the model's name, and that base_url is the root the SDK expects"
+    elif 300 <= status < 400:
+        # Followed, a redirect would hand the key to a host that nobody named.
+        message += "; redirects are not followed, write the final address in judge.base_url"
+    return RequestRejected(message)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the provider asks to wait, never negative; None when it does not say.
+
+    `retry-after-ms` is the finer one and wins; `retry-after` is seconds or an HTTP date.
+    """
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(value).timestamp() - time.time()
+            except (TypeError, ValueError, OverflowError):
+                continue
+        if seconds == seconds and seconds != float("inf"):
+            return max(0.0, seconds)
+    return None
+
+
+def _read(body: Any) -> tuple[str, str]:
+    """What to show of an error body, and the text in which its code words are looked for."""
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    if not isinstance(error, Mapping):
+        return str(error or ""), str(error or "")
+    words = [error.get(key) for key in ("message", "detail", "code", "type")]
+    # Azure keeps the reason one level down.
+    inner = error.get("innererror")
+    if isinstance(inner, Mapping):
+        words.append(inner.get("code"))
+    said = [str(word) for word in words if word]
+    return (said[0] if said else str(dict(error))), " ".join(said)

@@ -1,0 +1,212 @@
+"""`openai/NAME`: the openai SDK, for OpenAI itself and for any server that speaks its format.
+
+The fast path of the SDK: `client.post` with a plain dictionary and the raw response, through
+its aiohttp transport. `chat.completions.create` walks its typed dictionaries on every call
+and costs twice the CPU; the default transport, which litellm's pin leaves us with, five times.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import openai
+
+from llm_relabel.errors import (
+    AccessDenied,
+    CallTimedOut,
+    ContentRefused,
+    ProviderError,
+    RequestRejected,
+    TransientError,
+    Unreachable,
+)
+from llm_relabel.job import JudgeSection
+from llm_relabel.judge.chat import ChatRequest, Completion
+from llm_relabel.judge.faults import error_for_status, scrub, scrub_chain
+from llm_relabel.judge.keys import DUMMY, Key, endpoint, is_custom, is_loopback
+from llm_relabel.judge.retry import within
+from llm_relabel.judge.wire import clean, connection_lost, count, timed_out
+from llm_relabel.records import Tokens
+
+KEEPALIVE_SECONDS = 4.0
+"""Below the 5 seconds after which uvicorn, and so vLLM, closes an idle connection."""
+
+# Classes that carry no HTTP status, and are not a matter of the connection.
+_OTHERS: dict[type[Exception], type[ProviderError]] = {
+    openai.APIResponseValidationError: TransientError,
+    openai.LengthFinishReasonError: RequestRejected,
+    openai.ContentFilterFinishReasonError: ContentRefused,
+    openai.SubjectTokenProviderError: AccessDenied,
+    openai.InvalidWebhookSignatureError: RequestRejected,
+    openai.WebSocketConnectionClosedError: Unreachable,
+    openai.WebSocketQueueFullError: TransientError,
+}
+
+
+class OpenAIProvider:
+    """One OpenAI-compatible endpoint. It makes single attempts and obeys no environment variable."""
+
+    def __init__(self, section: JudgeSection, key: Key | None) -> None:
+        self.name = section.model
+        self.provider = section.provider
+        self.model = section.name
+        self.base_url = endpoint(section)
+        self._key = key or Key(DUMMY)
+        self._custom = is_custom(section)
+        # Older and other servers know only the old name; OpenAI's reasoning models only the new.
+        self._limit_name = "max_tokens" if self._custom else "max_completion_tokens"
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key.value,
+            base_url=self.base_url,
+            max_retries=0,
+            timeout=None,
+            http_client=openai.DefaultAioHttpClient(
+                # With no limit of our own aiohttp would apply its default of 100.
+                limits=httpx.Limits(
+                    max_connections=section.concurrency, keepalive_expiry=KEEPALIVE_SECONDS
+                ),
+                timeout=None,
+                follow_redirects=False,
+                trust_env=not is_loopback(self.base_url or ""),
+            ),
+        )
+        # The SDK fills these from the environment whenever it is given none.
+        self._client.organization = None
+        self._client.project = None
+        self._client.admin_api_key = None
+        self._client._custom_headers = {}
+
+    async def complete(self, request: ChatRequest, *, timeout: float) -> Completion:
+        """One attempt. Raises a ProviderError, nothing else."""
+        return await within(self._complete(request), timeout, self.name)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def payload(self, request: ChatRequest) -> dict[str, Any]:
+        """The body of the request, as it is sent."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [
+                {"role": message.role, "content": clean(message.content)}
+                for message in request.messages
+            ],
+            self._limit_name: request.max_output_tokens,
+        }
+        if request.schema is not None:
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": dict(request.schema)},
+            }
+        body.update(request.params)
+        return body
+
+    async def _complete(self, request: ChatRequest) -> Completion:
+        started = time.perf_counter()
+        try:
+            response = await self._client.post(
+                "/chat/completions",
+                cast_to=httpx.Response,
+                body=self.payload(request),
+                # An admin key in the environment must not ride along.
+                options={"security": {"bearer_auth": True}},
+            )
+        except openai.OpenAIError as exc:
+            raise self._foreign(exc) from exc
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError) as exc:
+            # What the SDK lets through while it builds a request or reads a body.
+            scrub_chain(exc, self._key.secrets)
+            raise RequestRejected(
+                f"{self.name}: the request could not be made: {scrub(str(exc), self._key.secrets)}"
+            ) from exc
+        return self._read(response, time.perf_counter() - started)
+
+    def _read(self, response: httpx.Response, seconds: float) -> Completion:
+        try:
+            body = json.loads(response.content)
+        except ValueError as exc:
+            raise TransientError(f"{self.name} answered with a body that is not JSON") from exc
+        if not isinstance(body, dict):
+            raise TransientError(f"{self.name} answered with JSON that is not an object")
+        return read_completion(
+            body, who=self.name, headers=response.headers, secrets=self._key.secrets, seconds=seconds
+        )
+
+    def _foreign(self, exc: openai.OpenAIError) -> ProviderError:
+        """The SDK's error as ours; its secrets are taken out first."""
+        secrets = self._key.secrets
+        scrub_chain(exc, secrets)
+        found = translate(exc, self.name, secrets)
+        return found or RequestRejected(f"{self.name}: {scrub(str(exc), secrets)}")
+
+
+def translate(exc: Exception, who: str, secrets: tuple[str, ...]) -> ProviderError | None:
+    """Our error for one of the SDK's, None for a class that nobody has thought about yet."""
+    if isinstance(exc, openai.APIStatusError):
+        return error_for_status(
+            exc.status_code, who=who, body=exc.body, headers=exc.response.headers, secrets=secrets
+        )
+    message = f"{who}: {scrub(str(exc), secrets)}"
+    if isinstance(exc, openai.APIConnectionError):
+        # The aiohttp transport reports refused and dropped connections as timeouts too.
+        late = isinstance(exc, openai.APITimeoutError) and exc.__cause__ is None
+        if late or timed_out(exc):
+            return CallTimedOut(message)
+        return Unreachable(f"{who}: {connection_lost(exc, secrets)}")
+    for known, ours in _OTHERS.items():
+        if isinstance(exc, known):
+            return ours(message)
+    return None
+
+
+def read_completion(
+    body: Mapping[str, Any],
+    *,
+    who: str,
+    headers: Mapping[str, str],
+    secrets: tuple[str, ...],
+    seconds: float,
+) -> Completion:
+    """A Completion from the JSON of a chat completion."""
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        # Some gateways answer 200 and put the fault, status and all, into the body.
+        error = body.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        if isinstance(code, int) and code >= 400:
+            raise error_for_status(code, who=who, body=body, headers=headers, secrets=secrets)
+        raise TransientError(f"{who} answered without a choice: {scrub(str(error or ''), secrets)}")
+    tokens = read_usage(body.get("usage"))
+    finish = choice.get("finish_reason")
+    if message.get("refusal") or finish == "content_filter":
+        return Completion(_text(message.get("refusal")), tokens, "refusal", seconds)
+    text = _text(message.get("content"))
+    return Completion(text, tokens, "length" if finish == "length" else "end", seconds)
+
+
+def read_usage(usage: Any) -> Tokens:
+    """Tokens from a `usage` object; zeros where the server reports none."""
+    if not isinstance(usage, Mapping):
+        return Tokens()
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else 0
+    return Tokens(
+        input=count(usage.get("prompt_tokens")),
+        output=count(usage.get("completion_tokens")),
+        cached=count(cached),
+    )
+
+
+def _text(content: Any) -> str:
+    """The text of a message; some servers send a list of parts."""
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""

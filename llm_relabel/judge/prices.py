@@ -1,0 +1,123 @@
+"""What a call costs, before and after it is made. US dollars; prices are for a million tokens."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from llm_relabel.errors import JobError
+from llm_relabel.job import JudgeSection, Prices
+from llm_relabel.judge.catalog import SDK_PROVIDERS, facts_of
+from llm_relabel.judge.chat import ChatRequest
+from llm_relabel.judge.keys import KEYLESS_PROVIDERS, endpoint, is_custom, is_private
+from llm_relabel.records import Tokens
+
+FREE = Prices(input=0.0, output=0.0)
+MILLION = 1_000_000
+
+# litellm providers that run on the user's own machine when no base_url says otherwise.
+LOCAL_PROVIDERS = frozenset({"ollama", "ollama_chat", "lm_studio", "llamafile"})
+
+# Bounds on what a provider adds: role marks per message, a preamble around a schema.
+TOKENS_PER_MESSAGE = 16
+TOKENS_PER_REQUEST = 64
+TOKENS_PER_SCHEMA = 768
+
+
+def price_of(section: JudgeSection) -> Prices | None:
+    """The judge's prices: the job's own, else free where nobody bills, else litellm's table.
+
+    Free are judges without a provider, and a `base_url` on this machine or a private
+    network (a proxy there that does bill needs `judge.prices`). Elsewhere a custom
+    `base_url` of the openai or anthropic SDK has no known price: its owner sets it.
+    None only when the price is unknown and `max_cost: none` says that this is fine.
+    Raises JobError when the price is unknown otherwise, before anything is spent.
+    """
+    if section.prices is not None:
+        return section.prices
+    if section.provider in KEYLESS_PROVIDERS:
+        return FREE
+    url = endpoint(section)
+    if url is not None and is_private(url):
+        return FREE
+    if url is None and section.provider in LOCAL_PROVIDERS:
+        return FREE
+    if not (is_custom(section) and section.provider in SDK_PROVIDERS):
+        found = _from_table(section)
+        if found is not None:
+            return found
+    if section.max_cost == "none":
+        return None
+    where = f" at {url}" if is_custom(section) else ""
+    raise JobError(
+        f"the price of {section.model!r}{where} is not known; set judge.prices, US dollars for a "
+        "million tokens, such as `prices: {input: 0.15, output: 0.60, cached_input: 0.075}` "
+        "(zeros if it is your own server), or judge.max_cost: none to spend without a cap"
+    )
+
+
+def is_paid(prices: Prices | None) -> bool:
+    """Whether calls may cost money; an unknown price does."""
+    return prices is None or bool(prices.input or prices.output or prices.cached_input)
+
+
+def cost_of(tokens: Tokens, prices: Prices | None) -> float | None:
+    """What a completion cost, in US dollars; None when no price is known."""
+    if prices is None:
+        return None
+    cached = min(tokens.cached, tokens.input)
+    cached_price = prices.input if prices.cached_input is None else prices.cached_input
+    dollars = (
+        (tokens.input - cached) * prices.input
+        + cached * cached_price
+        + tokens.output * prices.output
+    )
+    return dollars / MILLION
+
+
+def worst_case_tokens(request: ChatRequest) -> Tokens:
+    """The most tokens a request can be billed for.
+
+    Every tokenizer in use works on bytes or on pieces of at least one byte, so a text has
+    at most as many tokens as UTF-8 bytes; the output stops at `max_output_tokens`, thoughts
+    included.
+    """
+    size = TOKENS_PER_REQUEST
+    for message in request.messages:
+        size += TOKENS_PER_MESSAGE + len(message.content.encode("utf-8", "surrogatepass"))
+    if request.schema is not None:
+        size += TOKENS_PER_SCHEMA + len(json.dumps(dict(request.schema)).encode())
+    return Tokens(input=size, output=request.max_output_tokens)
+
+
+def worst_case(request: ChatRequest, prices: Prices | None) -> float | None:
+    """The most US dollars one attempt at `request` can cost; None when no price is known."""
+    return cost_of(worst_case_tokens(request), _without_discount(prices))
+
+
+def _without_discount(prices: Prices | None) -> Prices | None:
+    if prices is None or prices.cached_input is None or prices.cached_input <= prices.input:
+        return prices
+    return Prices(input=prices.cached_input, output=prices.output)
+
+
+def _from_table(section: JudgeSection) -> Prices | None:
+    facts = facts_of(section)
+    if facts is None:
+        return None
+    paid_in = _number(facts.get("input_cost_per_token"))
+    paid_out = _number(facts.get("output_cost_per_token"))
+    if paid_in is None or paid_out is None:
+        return None
+    # Thoughts are part of the output that we count; the dearer of the two is never too low.
+    thoughts = _number(facts.get("output_cost_per_reasoning_token")) or 0.0
+    cached = _number(facts.get("cache_read_input_token_cost"))
+    return Prices(
+        input=round(paid_in * MILLION, 9),
+        output=round(max(paid_out, thoughts) * MILLION, 9),
+        cached_input=None if cached is None else round(cached * MILLION, 9),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

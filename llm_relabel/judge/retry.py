@@ -1,0 +1,93 @@
+"""The one retry policy: every provider makes single attempts, and this decides on the next.
+
+Only a TransientError is tried again. The wait is exponential with full jitter
+(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): many calls
+fail together, and must not come back together. A provider's Retry-After is a minimum, and
+the jitter goes on top of it for the same reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+
+from llm_relabel.errors import CallTimedOut, ProviderError, TransientError
+from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
+
+ATTEMPTS = 6
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 30.0
+LONGEST_RETRY_AFTER = 120.0
+
+OnAttempt: TypeAlias = Callable[[int, ProviderError | None], None]
+"""Told of every attempt as it ends: its number from 1, and its error or None."""
+
+
+async def sleep(seconds: float) -> None:
+    """Wait between attempts; tests replace it."""
+    await asyncio.sleep(seconds)
+
+
+def wait_seconds(state: RetryCallState) -> float:
+    """Seconds before the next attempt, from the attempt's number and the provider's wish."""
+    jitter = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (state.attempt_number - 1)))
+    error = state.outcome.exception() if state.outcome else None
+    wish = error.retry_after if isinstance(error, TransientError) else None
+    return jitter + min(wish or 0.0, LONGEST_RETRY_AFTER)
+
+
+async def complete_with_retry(
+    provider: ChatProvider,
+    request: ChatRequest,
+    *,
+    timeout: float,
+    attempts: int = ATTEMPTS,
+    on_attempt: OnAttempt | None = None,
+) -> Completion:
+    """One completion, tried at most `attempts` times, each for at most `timeout` seconds.
+
+    Raises the last attempt's ProviderError.
+    """
+    policy = AsyncRetrying(
+        # Looked up at each wait, so that a test may replace it at any time.
+        sleep=lambda seconds: sleep(seconds),
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_attempt(attempts),
+        wait=wait_seconds,
+        reraise=True,
+    )
+    number = 0
+
+    async def attempt() -> Completion:
+        nonlocal number
+        number += 1
+        try:
+            completion = await within(provider.complete(request, timeout=timeout), timeout, provider.name)
+        except ProviderError as error:
+            if on_attempt is not None:
+                on_attempt(number, error)
+            raise
+        if on_attempt is not None:
+            on_attempt(number, None)
+        return completion
+
+    return await policy(attempt)
+
+
+async def within(call: Awaitable[Completion], timeout: float, who: str) -> Completion:
+    """`call`, or CallTimedOut once `timeout` seconds have passed on the wall clock.
+
+    The SDKs' own timeouts count each read apart, so a slow trickle would never end.
+    """
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            return await call
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise CallTimedOut(f"{who} gave no answer within {timeout:g} s") from error

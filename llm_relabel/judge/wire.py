@@ -1,0 +1,54 @@
+"""Small things that every provider's wire format needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+
+from llm_relabel.judge.faults import scrub
+
+
+def clean(text: str) -> str:
+    """`text` with lone surrogates replaced: no JSON body can carry them as UTF-8."""
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def count(value: Any) -> int:
+    """A token count as a server wrote it; zero for anything that is not one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """An exception and what it came from, nearest first."""
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def timed_out(exc: BaseException) -> bool:
+    """Whether a time limit is behind a connection error, and the connection had been made.
+
+    aiohttp's own classes are looked at: the transports between it and the SDKs map a
+    refused connection to a timeout, and a timed-out call may be charged while a refused
+    one is not.
+    """
+    chain = list(causes(exc))
+    if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in chain):
+        return False
+    return any(isinstance(cause, TimeoutError) for cause in chain)
+
+
+def connection_lost(exc: BaseException, secrets: tuple[str, ...]) -> str:
+    """What happened to a connection, in the words of the lowest layer that has any."""
+    said = [scrub(str(cause), secrets) for cause in causes(exc) if str(cause)]
+    return f"no connection, or it was lost: {said[-1] if said else type(exc).__name__}"

@@ -1,0 +1,129 @@
+"""Everything that is read and checked before anything is trained, asked or spent."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_relabel.data import Dataset, read_dataset, read_labeled
+from llm_relabel.definitions import LabelDefinitions, load_definitions
+from llm_relabel.errors import DataError, DefinitionsError, JobError
+from llm_relabel.job import Job
+from llm_relabel.judge.cache import cache_folder
+from llm_relabel.models import SmallModel, load_predictions
+from llm_relabel.progress import Step
+from llm_relabel.prompts import PromptBuilder
+from llm_relabel.records import Targets
+from llm_relabel.tasks import Task, check_labels, open_task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job whose data, definitions and settings were found good.
+
+    `given` are the original labels and `gold` the trusted ones, if any; `own_predictions` is
+    what the user brought, (rows, classes), or None.
+    """
+
+    job: Job
+    dataset: Dataset
+    definitions: LabelDefinitions
+    task: Task
+    given: Targets
+    gold: Targets | None
+    dev: tuple[list[str], Targets] | None
+    own_predictions: NDArray[np.float32] | None
+    prompts: PromptBuilder
+    warnings: tuple[str, ...]
+    cache: Path
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same for a run to go on; see `RunFolder.start`."""
+        data, model = self.job.data, self.job.model
+        columns = {
+            name: value
+            for name, value in data.model_dump(mode="json").items()
+            if name not in ("path", "dev") and value not in (None, [])
+        }
+        return {
+            "task": self.job.task,
+            "data": self.dataset.sha256,
+            "columns": ", ".join(f"{name}={value}" for name, value in columns.items()),
+            "definitions": self.definitions.sha256(),
+            "prompt": self.prompts.sha256,
+            "model": ", ".join(f"{k}={v}" for k, v in model.model_dump(mode="json").items()),
+            "judge": self.job.judge.model,
+            "seed": self.job.seed,
+        }
+
+    def small_model(self, step: Step) -> SmallModel:
+        """The small model of this job; embeddings are made when first needed."""
+        return SmallModel(
+            self.job.model,
+            self.dataset.text,
+            self.dataset.groups,
+            seed=self.job.seed,
+            cache=self.cache,
+            folder=self.job.folder,
+            progress=step,
+        )
+
+
+def prepare(job: Job) -> Prepared:
+    """Read and check data, definitions and settings. Raises a RelabelError naming all it found."""
+    if isinstance(job.labels, str):
+        definitions = load_definitions(job.resolve(job.labels))
+    else:
+        definitions = load_definitions(job.labels)
+    dataset = read_dataset(job.data, job.resolve)
+    task = open_task(job.task, definitions, dataset)
+    problems, warnings = check_labels(task, dataset)
+    if problems:
+        raise DefinitionsError(f"data {job.data.path!r}: " + "; ".join(problems))
+    own = None
+    if job.model.predictions is not None:
+        if job.model.finetune:
+            raise JobError(
+                "model.predictions brings your own predictions, so model.finetune: true would do "
+                "nothing; remove one of them"
+            )
+        own = load_predictions(
+            job.resolve(job.model.predictions), dataset.ids, task.class_names
+        )
+        if job.data.dev is not None:
+            warnings.append("data.dev is not scored: model.predictions brings no model")
+    return Prepared(
+        job=job,
+        dataset=dataset,
+        definitions=definitions,
+        task=task,
+        given=task.encode(dataset.labels),
+        gold=task.encode(dataset.gold) if dataset.gold is not None else None,
+        dev=_dev(job, task) if own is None else None,
+        own_predictions=own,
+        prompts=PromptBuilder(task, schema_in_words=job.judge.structured_output == "prompt"),
+        warnings=tuple(warnings),
+        cache=cache_folder(),
+    )
+
+
+def _dev(job: Job, task: Task) -> tuple[list[str], Targets] | None:
+    if job.data.dev is None:
+        return None
+    dataset = read_labeled(job.data, job.data.dev, job.resolve)
+    problems, _ = check_labels(task, dataset)
+    if problems:
+        raise DataError(f"data.dev {job.data.dev!r}: " + "; ".join(problems))
+    return dataset.text.to_pylist(), task.encode(dataset.labels)
+
+
+def labels_sha256(targets: Targets) -> str:
+    """A hash of one label column, to tell whether predictions belong to it."""
+    digest = hashlib.sha256(np.packbits(targets.matrix).tobytes())
+    digest.update(np.packbits(targets.known).tobytes())
+    return digest.hexdigest()

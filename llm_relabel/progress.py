@@ -1,0 +1,122 @@
+"""How a run tells what it is doing: bars on a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+
+class Step(Protocol):
+    """One step under way."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` pieces are finished."""
+        ...
+
+
+class Progress(Protocol):
+    """What the rounds speak to."""
+
+    def step(self, title: str) -> _StepContext:
+        """A context for one step; it gives the function that reports its pieces."""
+        ...
+
+    def note(self, text: str) -> None:
+        """One sentence for the user."""
+        ...
+
+
+class _StepContext(Protocol):
+    def __enter__(self) -> Step: ...
+
+    def __exit__(self, *args: object) -> object: ...
+
+
+class Silent:
+    """Says nothing: for use from Python."""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """A step that nobody watches."""
+        yield lambda done, total: None
+
+    def note(self, text: str) -> None:
+        """Said to nobody."""
+
+
+class LogLines:
+    """Plain lines with seconds since the start, at most one every `every` seconds a step."""
+
+    def __init__(self, stream: TextIO | None = None, *, every: float = 15.0) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._start = time.monotonic()
+        self._every = every
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """A step told by its start and, while it lasts, how far it is."""
+        self.note(title)
+        told = time.monotonic()
+
+        def report(done: int, total: int) -> None:
+            nonlocal told
+            if time.monotonic() - told >= self._every:
+                told = time.monotonic()
+                self.note(f"{title}: {done:,} of {total:,}")
+
+        yield report
+
+    def note(self, text: str) -> None:
+        """One line."""
+        seconds = time.monotonic() - self._start
+        self._stream.write(f"[{seconds:7.1f} s] {text}\n")
+        self._stream.flush()
+
+
+class Bars:
+    """Progress bars on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """One bar, which stays when the step is finished."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=False),
+        )
+        with Progress(*columns, console=self._console) as bars:
+            bar = bars.add_task(title, total=None)
+            yield lambda done, total: bars.update(bar, completed=done, total=total)
+            task = bars.tasks[0]
+            total = task.total or 1
+            bars.update(bar, completed=total, total=total)
+
+    def note(self, text: str) -> None:
+        """One line above the bars."""
+        self._console.print(text, highlight=False, markup=False)
+
+
+def for_stderr() -> Progress:
+    """Bars when a person watches, lines otherwise."""
+    return Bars() if sys.stderr.isatty() else LogLines()

@@ -1,0 +1,133 @@
+"""Label issues become prompts: templates, the fence around untrusted text, the candidates."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from llm_relabel.records import Item, LabelIssue, LabelValue, Message
+from llm_relabel.tasks import Task
+
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+
+
+def template_folder() -> Path:
+    """Where the templates are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "templates"
+    return shipped if shipped.is_dir() else package.parent / "prompts"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template_folder()),
+        undefined=jinja2.StrictUndefined,
+        # Prompts are plain text for a model, not HTML: escaping would change the item.
+        autoescape=False,
+        keep_trailing_newline=False,
+    )
+    environment.filters["tojson_text"] = lambda text: json.dumps(text, ensure_ascii=False)
+    return environment
+
+
+def fence_for(text: str) -> str:
+    """A marker line that `text` does not contain, derived from it.
+
+    The same text always gets the same marker, so the prompt and its cache key are stable, and
+    nobody who writes a text can foresee a marker that closes its own fence: any text that
+    holds the marker gets another one.
+    """
+    counter = 0
+    while True:
+        digest = hashlib.sha256(f"{counter}:{text}".encode("utf-8", "surrogatepass")).hexdigest()
+        fence = f"<<<item-{digest[:16]}>>>"
+        if fence not in text:
+            return fence
+        counter += 1
+
+
+def choose_candidates(
+    issue: LabelIssue, *, runner_up: LabelValue, seed: int
+) -> tuple[LabelValue, ...]:
+    """The given, current and predicted label of an issue, each once, in a seeded order.
+
+    A single candidate would be a hint, so the model's `runner_up` joins one that stands alone.
+    The order depends on the item and the seed only: the same question in a later round is the
+    same prompt, and its verdict is reused.
+    """
+    wanted: list[LabelValue] = []
+    for label in (issue.given_label, issue.current_label, issue.predicted_label):
+        if label is not None and label not in wanted:
+            wanted.append(label)
+    if len(wanted) < 2 and runner_up is not None and runner_up not in wanted:
+        wanted.append(runner_up)
+    wanted.sort(key=repr)
+    random.Random(f"{seed}:{issue.id}").shuffle(wanted)
+    return tuple(wanted)
+
+
+class PromptBuilder:
+    """Builds the messages of one job: the stable part once, the item's part per ask."""
+
+    def __init__(self, task: Task, *, schema_in_words: bool) -> None:
+        """`schema_in_words` writes the schema into the prompt, for servers that enforce none."""
+        self._task = task
+        self._module: Any = _environment().get_template(task.template).module
+        self._constants = task.prompt_constants()
+        schema = json.dumps(task.answer_schema(), ensure_ascii=False) if schema_in_words else None
+        self.system = Message(
+            "system", str(self._module.system(**self._constants, schema=schema)).strip()
+        )
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the stable part: it changes with template, definitions and instruction."""
+        source = Path(template_folder() / self._task.template).read_bytes()
+        return hashlib.sha256(self.system.content.encode() + source).hexdigest()
+
+    def build(
+        self, item: Item, candidates: Sequence[LabelValue]
+    ) -> tuple[Message, ...]:
+        """The messages for one item; no `candidates` is the blind form."""
+        fields = [
+            {"name": name, "text": _SURROGATES.sub("\ufffd", text)}
+            for name, text in item.fields.items()
+        ]
+        fence = fence_for("\n".join(f"{field['name']}: {field['text']}" for field in fields))
+        user = self._module.user(
+            fields=fields,
+            fence=fence,
+            candidates=[self._task.show_label(label) for label in candidates],
+            multi_label=self._constants["multi_label"],
+        )
+        return (self.system, Message("user", str(user).strip()))
+
+    def re_ask(
+        self, messages: Sequence[Message], answer: str, problem: str
+    ) -> tuple[Message, ...]:
+        """The same question again after an unusable `answer`, saying what was wrong with it."""
+        said = answer if len(answer) <= 2000 else answer[:2000] + " ..."
+        return (
+            *messages,
+            Message("assistant", said or "(empty)"),
+            Message(
+                "user",
+                f"That answer cannot be used: {problem}. Answer the same question again with one "
+                "JSON object of the required form, and keep the rationale under 30 words.",
+            ),
+        )
+
+
+def describe_messages(messages: Sequence[Message]) -> str:
+    """The messages as plain text, for a person who wants to read a prompt."""
+    return "\n\n".join(f"[{message.role}]\n{message.content}" for message in messages)
+

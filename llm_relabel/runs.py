@@ -1,0 +1,208 @@
+"""The run folder: who holds it, what it was started with, its journals and its summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from llm_relabel.errors import RunChanged, RunError, RunLocked
+from llm_relabel.job import Job
+from llm_relabel.journal import read_lines, write_whole
+from llm_relabel.records import Ask, Decision, LabelIssue, LabelValue, Tokens, Verdict
+
+
+class RunFolder:
+    """One run on disk. Reading needs no lock; writing happens inside `held()`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.changes_path = path / "changes.jsonl"
+        self.summary_path = path / "summary.json"
+        self._lock = FileLock(path / ".lock", timeout=0)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for this process. Raises RunLocked when another one does.
+
+        The lock is the operating system's own, so it ends with its process however that ends.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise RunLocked(
+                f"another process is working in the run folder {str(self.path)!r}; wait for it, "
+                "or give this run another `output`"
+            ) from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def is_held(self) -> bool:
+        """Whether a live process works in the folder now."""
+        if not self.path.is_dir():
+            return False
+        probe = FileLock(self.path / ".lock", timeout=0)
+        try:
+            probe.acquire()
+        except Timeout:
+            return True
+        probe.release()
+        return False
+
+    def round(self, number: int) -> Path:
+        """The folder of one round, 1-based."""
+        return self.path / f"round-{number}"
+
+    # What the run was started with
+
+    def start(self, job: Job, identity: Mapping[str, Any]) -> None:
+        """Write `job.yaml`, or check that the run goes on with what it began with.
+
+        `identity` maps a name to a hash or setting that must stay. Raises RunChanged with
+        every difference.
+        """
+        path = self.path / "job.yaml"
+        before = self._identity_before(path)
+        if before is not None:
+            differences = [
+                f"{name} was {before.get(name)!r} and is {value!r}"
+                for name, value in identity.items()
+                if before.get(name) != value
+            ]
+            if differences:
+                raise RunChanged(
+                    f"the run in {str(self.path)!r} was started with something else: "
+                    + "; ".join(differences)
+                    + "; give the job a new `output` to start afresh (verdicts whose prompt is "
+                    "unchanged come from the cache), or undo the change to go on"
+                )
+        header = "# The job as resolved. `hashes` says what the run was started with.\n"
+        hashes = yaml.safe_dump({"hashes": dict(identity)}, sort_keys=False, allow_unicode=True)
+        write_whole(path, (header + job.to_yaml() + hashes).encode())
+
+    def _identity_before(self, path: Path) -> dict[str, Any] | None:
+        if not path.exists():
+            strangers = [p.name for p in self.path.iterdir() if p.name != ".lock"]
+            if strangers:
+                raise RunError(
+                    f"the folder {str(self.path)!r} holds other files ({strangers[0]!r}) and no "
+                    "run; name an empty or new folder as `output`"
+                )
+            return None
+        found = self.job()["hashes"]
+        return dict(found)
+
+    def job(self) -> dict[str, Any]:
+        """The job as resolved, with `hashes`. Raises RunError when this is no run folder."""
+        path = self.path / "job.yaml"
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return {**raw, "hashes": dict(raw["hashes"])}
+        except FileNotFoundError:
+            raise RunError(
+                f"{str(self.path)!r} is no run folder: it has no job.yaml; name the `output` of "
+                "a job that was run"
+            ) from None
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+            raise RunError(f"{str(path)!r} is damaged: {error}") from error
+
+    # Journals
+
+    def changes(self) -> list[dict[str, Any]]:
+        """All lines of `changes.jsonl`, in order."""
+        return list(read_lines(self.changes_path))
+
+    def verdicts(self, number: int) -> list[Verdict]:
+        """All verdicts of a round, in the order they arrived."""
+        return [_verdict(line) for line in read_lines(self.round(number) / "verdicts.jsonl")]
+
+    # Summary
+
+    def summary(self) -> dict[str, Any]:
+        """`summary.json`; a run that was killed while running reads as interrupted."""
+        self.job()
+        try:
+            found: dict[str, Any] = json.loads(self.summary_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            found = {"status": "interrupted", "reason": "stopped before the first round"}
+        except ValueError as error:
+            raise RunError(f"{str(self.summary_path)!r} is damaged: {error}") from error
+        if found["status"] == "running" and not self.is_held():
+            found["status"] = "interrupted"
+            found["reason"] = "the process ended without a word; the same command goes on"
+        return found
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Replace `summary.json` at once."""
+        write_whole(
+            self.summary_path,
+            (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
+        )
+
+
+def ask_line(ask: Ask) -> dict[str, Any]:
+    """An ask as its journal line."""
+    return {
+        "ask_id": ask.ask_id,
+        "id": ask.id,
+        "purpose": ask.purpose,
+        "evidence": ask.evidence,
+        "candidates": [_plain(label) for label in ask.candidates],
+        "judge": ask.judge,
+        "repeat": ask.repeat,
+        "wave": ask.wave,
+    }
+
+
+def issue_line(issue: LabelIssue) -> dict[str, Any]:
+    """A label issue as its line."""
+    return {
+        "id": issue.id,
+        "given_label": _plain(issue.given_label),
+        "current_label": _plain(issue.current_label),
+        "predicted_label": _plain(issue.predicted_label),
+        "label_quality": issue.label_quality,
+        "reason": issue.reason,
+    }
+
+
+def decision_line(decision: Decision) -> dict[str, Any]:
+    """A decision as its line."""
+    return {
+        "id": decision.id,
+        "unit": decision.unit,
+        "action": decision.action,
+        "old": decision.old,
+        "new": decision.new,
+        "source": decision.source,
+        "confidence": decision.confidence,
+        "why": decision.why,
+        "ask_ids": list(decision.ask_ids),
+    }
+
+
+def verdict_line(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as its journal line."""
+    return asdict(verdict)
+
+
+def _plain(label: LabelValue) -> Any:
+    return list(label) if isinstance(label, tuple) else label
+
+
+def _verdict(line: Mapping[str, Any]) -> Verdict:
+    return Verdict(**{**line, "tokens": Tokens(**line["tokens"])})
+
+
+def latest(verdicts: Sequence[Verdict]) -> dict[str, Verdict]:
+    """The last verdict of each ask: a second try replaces a failure."""
+    return {verdict.ask_id: verdict for verdict in verdicts}

@@ -1,0 +1,118 @@
+"""`summary.json`: what a run did, in numbers that add up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_relabel.agreement import changes_against_gold
+from llm_relabel.decide import resolved_policy
+from llm_relabel.judge import Judge
+from llm_relabel.preparation import Prepared
+from llm_relabel.records import Action, Targets, Tokens, Verdict
+
+
+@dataclass
+class RoundTally:
+    """One round's counts: items, not asks. `judged` is the sum of the four after it."""
+
+    number: int
+    flagged: int = 0
+    judged: int = 0
+    replaced: int = 0
+    kept: int = 0
+    abstained: int = 0
+    failed: int = 0
+    deferred: int = 0
+    """Flagged and not judged: over the budget, or nothing a verdict could change."""
+    frozen: int = 0
+    """Rows that came back to a label they had left, and are not touched again."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why verdicts abstained or failed."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The small model's own figures: what it is, its score on `data.dev`."""
+    gold: dict[str, Any] = field(default_factory=dict)
+    """Against gold, where it is known: label accuracy after the round, how good the flags were."""
+
+    def count(self, action: Action) -> None:
+        """One more judged item."""
+        names = {"replace": "replaced", "abstain": "abstained", "failed": "failed"}
+        name = names.get(action, "kept")
+        setattr(self, name, getattr(self, name) + 1)
+        self.judged += 1
+
+    def as_json(self) -> dict[str, Any]:
+        """The round as `summary.json` holds it."""
+        counts = {
+            name: getattr(self, name)
+            for name in (
+                "flagged", "judged", "replaced", "kept", "abstained", "failed", "deferred", "frozen"
+            )
+        }  # fmt: skip
+        return {
+            "round": self.number,
+            **counts,
+            "reasons": dict(self.reasons),
+            **self.facts,
+            **({"gold": self.gold} if self.gold else {}),
+        }
+
+
+def make_summary(
+    prepared: Prepared,
+    judge: Judge,
+    rounds: Sequence[RoundTally],
+    verdicts: Sequence[Verdict],
+    final: Targets,
+    *,
+    status: str,
+    reason: str,
+    seconds: float,
+    rolled_back: int,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """The whole summary. `verdicts` are all lines of all rounds; `final` the newest labels."""
+    tokens = sum((verdict.tokens for verdict in verdicts), Tokens())
+    costs = [verdict.cost for verdict in verdicts if verdict.cost is not None]
+    changed = int(prepared.task.differs(prepared.given, final).sum())
+    summary: dict[str, Any] = {
+        "status": status,
+        "reason": reason,
+        "task": prepared.job.task,
+        "rows": len(prepared.dataset),
+        "changed": changed,
+        "missing_labels": int((~final.known).sum()),
+        "rounds": [tally.as_json() for tally in rounds],
+        "calls": sum(verdict.calls for verdict in verdicts),
+        "cached": sum(verdict.cached for verdict in verdicts),
+        "tokens": {"input": tokens.input, "output": tokens.output, "cached": tokens.cached},
+        "cost": round(sum(costs), 6) if costs or not judge.is_llm else None,
+        "seconds": round(seconds, 1),
+        "judge": {
+            "model": judge.name,
+            "is_llm": judge.is_llm,
+            "note": judge_note(judge),
+        },
+        "policy": resolved_policy(prepared.job.decide.policy),
+        "evidence": prepared.job.judge.evidence,
+        "rolled_back": rolled_back,
+        "warnings": list(prepared.warnings),
+        "versions": dict(versions),
+    }
+    if prepared.gold is not None:
+        measured = changes_against_gold(prepared.task, prepared.given, final, prepared.gold)
+        first = rounds[0].gold if rounds else {}
+        flags = {name: value for name, value in first.items() if name.startswith("flag_")}
+        summary["gold"] = {**measured, **flags}
+    return summary
+
+
+def judge_note(judge: Judge) -> str:
+    """One sentence on who judged, so that no output is mistaken for an LLM's."""
+    if judge.is_llm:
+        return f"an LLM judged: {judge.name}"
+    if judge.is_llm is None:
+        return f"verdicts were recorded elsewhere: {judge.name}; no LLM was called"
+    return "no LLM was used: label definitions and trusted neighbours decided, by embeddings"
