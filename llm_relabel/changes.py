@@ -115,6 +115,11 @@ def roll_back(
     return [undo_line(line, source="human", why=why, at=at) for line in reversed(undo)]
 
 
+def undone_by_people(lines: Iterable[Mapping[str, Any]]) -> int:
+    """How many changes people took back."""
+    return sum(_by_person(line) for line in lines)
+
+
 def _by_person(line: Mapping[str, Any]) -> bool:
     return line["kind"] == "rollback" and line["source"] != REDECIDED
 

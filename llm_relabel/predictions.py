@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,13 +71,12 @@ def load_saved(path: Path, current: Targets) -> Predictions | None:
 
 
 def train(
-    prepared: Prepared, model: SmallModel, current: Targets, watch: Callable[[], None]
+    prepared: Prepared, model: SmallModel, current: Targets
 ) -> Predictions:
     """Out-of-fold predictions for the current labels, or the user's own."""
     if prepared.own_predictions is not None:
         path = prepared.job.model.predictions
         return Predictions(prepared.own_predictions, {"model": f"your predictions from {path}"})
-    watch()
     facts: dict[str, Any] = {"model": model.description}
     probs = model.predict_out_of_fold(current)
     if prepared.dev is not None:

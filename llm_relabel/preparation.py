@@ -14,11 +14,11 @@ from llm_relabel.data import Dataset, read_dataset, read_labeled
 from llm_relabel.definitions import LabelDefinitions, load_definitions
 from llm_relabel.errors import DataError, DefinitionsError, JobError
 from llm_relabel.job import Job
-from llm_relabel.judge.cache import cache_folder
 from llm_relabel.models import SmallModel, load_predictions
 from llm_relabel.progress import Step
 from llm_relabel.prompts import PromptBuilder
 from llm_relabel.records import Targets
+from llm_relabel.store import cache_folder
 from llm_relabel.tasks import Task, check_labels, open_task
 
 

@@ -43,6 +43,7 @@ class JobRunner:
         self.job = job
         self.progress: Progress = progress or Silent()
         self.run = RunFolder(job.output_path)
+        # The model is made once and reports to whichever step is under way.
         self._steps: list[Step] = []
         self._tallies: list[RoundTally] = []
         self._asked: set[str] = set()
@@ -153,15 +154,10 @@ class JobRunner:
         if saved is not None:
             return saved
         with self.progress.step(f"Round {number}: small model, out of fold") as step:
-            predictions = self._train(step)
+            self._steps = [step]
+            predictions = train(self.prepared, self.model, self._current)
             save_predictions(path, self.prepared, self._current, predictions)
         return predictions
-
-    def _train(self, step: Step) -> Predictions:
-        return train(self.prepared, self.model, self._current, lambda: self._watched(step))
-
-    def _watched(self, step: Step) -> None:
-        self._steps = [step]
 
     def _report_step(self, done: int, total: int) -> None:
         for step in self._steps:
@@ -284,8 +280,9 @@ class JobRunner:
             ]
         tally.frozen = len(self._frozen)
         journal.write_lines(self.run.round(tally.number) / "decisions.jsonl", lines)
-        with journal.Journal(self.run.changes_path) as log:
-            log.extend(changes.reconcile(self.run.changes(), tally.number, wanted, now()))
+        self.run.append_changes(
+            changes.reconcile(self.run.changes(), tally.number, wanted, now())
+        )
         return changed
 
     def _move(self, issue: LabelIssue, label: LabelValue) -> None:
@@ -335,7 +332,7 @@ class JobRunner:
             status=status,
             reason=reason,
             seconds=self._seconds_before + time.monotonic() - self._began,
-            rolled_back=sum(line["kind"] == "rollback" and line["source"] == "human" for line in log),
+            rolled_back=changes.undone_by_people(log),
             versions=versions(),
         )
         self.run.write_summary(made)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from llm_relabel.errors import RunChanged, RunError, RunLocked
 from llm_relabel.job import Job
-from llm_relabel.journal import read_lines, write_whole
+from llm_relabel.journal import Journal, read_lines, write_whole
 from llm_relabel.records import Ask, Decision, LabelIssue, LabelValue, Tokens, Verdict
 
 
@@ -71,35 +71,34 @@ class RunFolder:
         every difference.
         """
         path = self.path / "job.yaml"
-        before = self._identity_before(path)
-        if before is not None:
-            differences = [
-                f"{name} was {before.get(name)!r} and is {value!r}"
-                for name, value in identity.items()
-                if before.get(name) != value
-            ]
-            if differences:
-                raise RunChanged(
-                    f"the run in {str(self.path)!r} was started with something else: "
-                    + "; ".join(differences)
-                    + "; give the job a new `output` to start afresh (verdicts whose prompt is "
-                    "unchanged come from the cache), or undo the change to go on"
-                )
-        header = "# The job as resolved. `hashes` says what the run was started with.\n"
-        hashes = yaml.safe_dump({"hashes": dict(identity)}, sort_keys=False, allow_unicode=True)
-        write_whole(path, (header + job.to_yaml() + hashes).encode())
+        if path.exists():
+            self.check(identity)
+        elif strangers := [p.name for p in self.path.iterdir() if not p.name.startswith(".")]:
+            raise RunError(
+                f"the folder {str(self.path)!r} holds other files ({strangers[0]!r}) and no run; "
+                "name an empty or new folder as `output`"
+            )
+        header = "# The job as resolved. `folder` is where its relative paths start; `hashes`\n"
+        header += "# says what the run was started with.\n"
+        facts = {"folder": str(job.folder.resolve()), "hashes": dict(identity)}
+        tail = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
+        write_whole(path, (header + job.to_yaml() + tail).encode())
 
-    def _identity_before(self, path: Path) -> dict[str, Any] | None:
-        if not path.exists():
-            strangers = [p.name for p in self.path.iterdir() if p.name != ".lock"]
-            if strangers:
-                raise RunError(
-                    f"the folder {str(self.path)!r} holds other files ({strangers[0]!r}) and no "
-                    "run; name an empty or new folder as `output`"
-                )
-            return None
-        found = self.job()["hashes"]
-        return dict(found)
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Raise RunChanged, with every difference, unless the run began with this."""
+        before = self.job()["hashes"]
+        differences = [
+            f"{name} was {before.get(name)!r} and is {value!r}"
+            for name, value in identity.items()
+            if before.get(name) != value
+        ]
+        if differences:
+            raise RunChanged(
+                f"the run in {str(self.path)!r} was started with something else: "
+                + "; ".join(differences)
+                + "; give the job a new `output` to start afresh (verdicts whose prompt is "
+                "unchanged come from the cache), or undo the change to go on"
+            )
 
     def job(self) -> dict[str, Any]:
         """The job as resolved, with `hashes`. Raises RunError when this is no run folder."""
@@ -120,6 +119,11 @@ class RunFolder:
     def changes(self) -> list[dict[str, Any]]:
         """All lines of `changes.jsonl`, in order."""
         return list(read_lines(self.changes_path))
+
+    def append_changes(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Add lines to `changes.jsonl`, synced to the disk."""
+        with Journal(self.changes_path) as log:
+            log.extend(lines)
 
     def verdicts(self, number: int) -> list[Verdict]:
         """All verdicts of a round, in the order they arrived."""

@@ -90,19 +90,13 @@ def open_judge(
 
     from llm_relabel.judge.cache import VerdictCache
     from llm_relabel.judge.llm import LLMJudge
-    from llm_relabel.judge.prices import price_of
+    from llm_relabel.judge.prices import is_paid, price_of
 
     prices = price_of(section)
-    if section.max_cost is None and (prices is None or prices.input > 0 or prices.output > 0):
+    if section.max_cost is None and is_paid(prices):
         raise JobError(
             f"judge.model {section.model!r} is paid and judge.max_cost is not set; give a cap in "
             "US dollars such as `max_cost: 5.00`, or `max_cost: none` for no cap"
-        )
-    if prices is None and section.max_cost != "none":
-        raise JobError(
-            f"no price is known for judge.model {section.model!r}, so max_cost cannot be kept; "
-            "give judge.prices {input, output} in US dollars for a million tokens, or "
-            "`max_cost: none`"
         )
     return LLMJudge(
         open_provider(section, job.folder),

@@ -21,10 +21,15 @@ SDK_PROVIDERS = ("openai", "anthropic")
 
 # What we write ourselves; a job that set it would break the answer, the bill or the key rules.
 RESERVED_PARAMS = frozenset(
-    "model messages system stream n response_format max_tokens max_completion_tokens tools "
-    "tool_choice functions function_call api_key api_base base_url "
-    "organization extra_headers headers extra_body extra_query timeout request_timeout "
-    "max_retries num_retries fallbacks custom_llm_provider mock_response".split()
+    (
+        *("model", "messages", "system", "stream", "n", "response_format"),
+        *("max_tokens", "max_completion_tokens"),
+        *("tools", "tool_choice", "functions", "function_call"),
+        *("api_key", "api_base", "base_url", "organization", "custom_llm_provider"),
+        *("headers", "extra_headers", "extra_query", "extra_body"),
+        *("timeout", "request_timeout", "max_retries", "num_retries", "fallbacks"),
+        "mock_response",
+    )
 )
 
 
@@ -94,7 +99,7 @@ def sampling_params(section: JudgeSection) -> dict[str, Any]:
     if taken:
         raise JobError(
             f"judge.params may not set {', '.join(map(repr, taken))}: llm_relabel writes these "
-            "itself (judge.max_output_tokens, judge.base_url, judge.timeout and the answer's schema)"
+            "itself, from judge.max_output_tokens, base_url, timeout and the answer's schema"
         )
     params: dict[str, Any] = {"temperature": 0} if supports_temperature(section) else {}
     params.update(section.params)

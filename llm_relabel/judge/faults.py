@@ -6,6 +6,7 @@ status, the headers and the body off its own exception and asks here.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -23,15 +24,21 @@ from llm_relabel.errors import (
 
 MESSAGE_LIMIT = 600
 
-# What providers write in `code` or `type` when money, not speed, is the problem.
-_NO_CREDIT = re.compile(
-    r"insufficient_quota|insufficient_balance|billing|account_deactivated|access_terminated"
-    r"|credit balance|exceeded your current quota",
+# Code words are looked for in `code` and `type` only. A message is free text: OpenAI's plain
+# rate limit mentions "billing", Gemini's "quota", and some servers repeat the item in it.
+_NO_CREDIT_CODE = re.compile(
+    r"insufficient_quota|insufficient_balance|billing|spend_limit|organization_on_hold"
+    r"|account_deactivated|access_terminated",
     re.IGNORECASE,
 )
-_UNSAFE = re.compile(
-    r"content_filter|content_policy|content policy|content management policy|invalid_prompt"
-    r"|responsibleai|data_inspection_failed|moderation|usage policy|\bflagged\b",
+_NO_CREDIT_MESSAGE = re.compile(r"credit balance is too low|insufficient balance", re.IGNORECASE)
+_UNSAFE_CODE = re.compile(
+    r"content_filter|content_policy|invalid_prompt|responsibleai|data_inspection|moderation",
+    re.IGNORECASE,
+)
+_UNSAFE_MESSAGE = re.compile(
+    r"content management policy|violating our (usage|content) policy|input was flagged"
+    r"|rejected (by|as a result of) our safety system|content filtering policy",
     re.IGNORECASE,
 )
 # The 401 of some providers repeats the start and the end of the key that was sent.
@@ -39,7 +46,7 @@ _LOOKS_LIKE_A_KEY = re.compile(r"\bsk-[\w*.-]{4,}")
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """`text` without the secrets and without anything that looks like a key, cut to a line or two."""
+    """`text` without the secrets and what looks like a key, in a line or two."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
@@ -77,14 +84,16 @@ def error_for_status(
 
     `body` is the parsed JSON of the answer, or its text; `who` starts the message.
     """
-    detail, marks = _read(body)
+    detail, codes = _read(body)
     message = f"{who} answered HTTP {status}: {scrub(detail, secrets) or 'no explanation'}"
     wait = retry_after(headers)
     advice = headers.get("x-should-retry", "").strip().lower()
 
-    if status == 402 or (status in (400, 403, 429) and _NO_CREDIT.search(marks)):
+    broke = _NO_CREDIT_CODE.search(codes) or _NO_CREDIT_MESSAGE.search(detail)
+    unsafe = _UNSAFE_CODE.search(codes) or _UNSAFE_MESSAGE.search(detail)
+    if status == 402 or (status in (400, 403, 429) and broke):
         return AccessDenied(f"{message}; add credit or raise the account's limit")
-    if status in (400, 403, 422) and _UNSAFE.search(marks):
+    if status in (400, 403, 422) and unsafe:
         return ContentRefused(message)
     if status in (401, 403):
         return AccessDenied(message)
@@ -118,20 +127,20 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
                 seconds = parsedate_to_datetime(value).timestamp() - time.time()
             except (TypeError, ValueError, OverflowError):
                 continue
-        if seconds == seconds and seconds != float("inf"):
+        if math.isfinite(seconds):
             return max(0.0, seconds)
     return None
 
 
 def _read(body: Any) -> tuple[str, str]:
-    """What to show of an error body, and the text in which its code words are looked for."""
+    """What to show of an error body, and its code words."""
     error = body.get("error", body) if isinstance(body, Mapping) else body
     if not isinstance(error, Mapping):
-        return str(error or ""), str(error or "")
-    words = [error.get(key) for key in ("message", "detail", "code", "type")]
-    # Azure keeps the reason one level down.
-    inner = error.get("innererror")
-    if isinstance(inner, Mapping):
-        words.append(inner.get("code"))
-    said = [str(word) for word in words if word]
-    return (said[0] if said else str(dict(error))), " ".join(said)
+        return str(error or ""), ""
+    shown = error.get("message") or error.get("detail") or dict(error)
+    words = [error.get("code"), error.get("type")]
+    # Azure and Anthropic keep the finer reason one level down.
+    for inner in (error.get("innererror"), error.get("details")):
+        if isinstance(inner, Mapping):
+            words += [inner.get("code"), inner.get("error_code")]
+    return str(shown), " ".join(str(word) for word in words if word)

@@ -134,8 +134,8 @@ def resolve_key(section: JudgeSection, folder: Path, environ: Mapping[str, str])
     if key is None:
         raise JobError(
             f"{section.model} needs a key: the environment variable {variable} is not set, and no "
-            f".env file beside the job or in the current folder has it. Run `export {variable}=...`, "
-            f"or write a line {variable}=... into {folder / '.env'}"
+            f".env file beside the job or in the current folder has it. Run "
+            f"`export {variable}=...`, or write a line {variable}=... into {folder / '.env'}"
         )
     return key
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from llm_relabel.errors import JobError
 from llm_relabel.job import JudgeSection, Prices
-from llm_relabel.judge.catalog import SDK_PROVIDERS, facts_of
+from llm_relabel.judge.catalog import SDK_PROVIDERS, facts_of, sampling_params
 from llm_relabel.judge.chat import ChatRequest
 from llm_relabel.judge.keys import KEYLESS_PROVIDERS, endpoint, is_custom, is_private
 from llm_relabel.records import Tokens
+
+__all__ = ["cost_of", "is_paid", "price_of", "sampling_params", "worst_case"]
 
 FREE = Prices(input=0.0, output=0.0)
 MILLION = 1_000_000
@@ -61,10 +63,10 @@ def is_paid(prices: Prices | None) -> bool:
     return prices is None or bool(prices.input or prices.output or prices.cached_input)
 
 
-def cost_of(tokens: Tokens, prices: Prices | None) -> float | None:
-    """What a completion cost, in US dollars; None when no price is known."""
+def cost_of(tokens: Tokens, prices: Prices | None) -> float:
+    """What a completion cost, in US dollars; 0 when no price is known."""
     if prices is None:
-        return None
+        return 0.0
     cached = min(tokens.cached, tokens.input)
     cached_price = prices.input if prices.cached_input is None else prices.cached_input
     dollars = (
@@ -75,27 +77,24 @@ def cost_of(tokens: Tokens, prices: Prices | None) -> float | None:
     return dollars / MILLION
 
 
-def worst_case_tokens(request: ChatRequest) -> Tokens:
-    """The most tokens a request can be billed for.
+def worst_case(request: ChatRequest, prices: Prices | None) -> tuple[int, float]:
+    """The most tokens, input and output together, and US dollars that one attempt can take.
 
     Every tokenizer in use works on bytes or on pieces of at least one byte, so a text has
     at most as many tokens as UTF-8 bytes; the output stops at `max_output_tokens`, thoughts
-    included.
+    included. The dollars are 0 when no price is known.
     """
     size = TOKENS_PER_REQUEST
     for message in request.messages:
         size += TOKENS_PER_MESSAGE + len(message.content.encode("utf-8", "surrogatepass"))
     if request.schema is not None:
         size += TOKENS_PER_SCHEMA + len(json.dumps(dict(request.schema)).encode())
-    return Tokens(input=size, output=request.max_output_tokens)
-
-
-def worst_case(request: ChatRequest, prices: Prices | None) -> float | None:
-    """The most US dollars one attempt at `request` can cost; None when no price is known."""
-    return cost_of(worst_case_tokens(request), _without_discount(prices))
+    tokens = Tokens(input=size, output=request.max_output_tokens)
+    return size + tokens.output, cost_of(tokens, _without_discount(prices))
 
 
 def _without_discount(prices: Prices | None) -> Prices | None:
+    """Prices for input that the provider has not cached, or has cached at a higher price."""
     if prices is None or prices.cached_input is None or prices.cached_input <= prices.input:
         return prices
     return Prices(input=prices.cached_input, output=prices.output)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeAlias
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
-from llm_relabel.errors import CallTimedOut, ProviderError, TransientError
+from llm_relabel.errors import ProviderError, TransientError
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
 
 ATTEMPTS = 6
@@ -30,6 +30,11 @@ OnAttempt: TypeAlias = Callable[[int, ProviderError | None], None]
 async def sleep(seconds: float) -> None:
     """Wait between attempts; tests replace it."""
     await asyncio.sleep(seconds)
+
+
+async def _sleep(seconds: float) -> None:
+    # Looked up at each wait, so that a test may replace it at any time.
+    await sleep(seconds)
 
 
 def wait_seconds(state: RetryCallState) -> float:
@@ -48,13 +53,14 @@ async def complete_with_retry(
     attempts: int = ATTEMPTS,
     on_attempt: OnAttempt | None = None,
 ) -> Completion:
-    """One completion, tried at most `attempts` times, each for at most `timeout` seconds.
+    """One completion, tried at most `attempts` times.
 
+    `timeout` is for one attempt, and the provider keeps it: what surrounds the provider (a
+    wait for the rate limit or for the budget) must not count as a call that took too long.
     Raises the last attempt's ProviderError.
     """
     policy = AsyncRetrying(
-        # Looked up at each wait, so that a test may replace it at any time.
-        sleep=lambda seconds: sleep(seconds),
+        sleep=_sleep,
         retry=retry_if_exception_type(TransientError),
         stop=stop_after_attempt(attempts),
         wait=wait_seconds,
@@ -66,7 +72,7 @@ async def complete_with_retry(
         nonlocal number
         number += 1
         try:
-            completion = await within(provider.complete(request, timeout=timeout), timeout, provider.name)
+            completion = await provider.complete(request, timeout=timeout)
         except ProviderError as error:
             if on_attempt is not None:
                 on_attempt(number, error)
@@ -76,18 +82,3 @@ async def complete_with_retry(
         return completion
 
     return await policy(attempt)
-
-
-async def within(call: Awaitable[Completion], timeout: float, who: str) -> Completion:
-    """`call`, or CallTimedOut once `timeout` seconds have passed on the wall clock.
-
-    The SDKs' own timeouts count each read apart, so a slow trickle would never end.
-    """
-    limit = asyncio.timeout(timeout)
-    try:
-        async with limit:
-            return await call
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise CallTimedOut(f"{who} gave no answer within {timeout:g} s") from error

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import aiohttp
 
+from llm_relabel.errors import CallTimedOut
+from llm_relabel.judge.chat import Completion
 from llm_relabel.judge.faults import scrub
+
+KEEPALIVE_SECONDS = 4.0
+"""Below the 5 seconds after which uvicorn, and so vLLM, closes an idle connection."""
 
 
 def clean(text: str) -> str:
@@ -52,3 +58,18 @@ def connection_lost(exc: BaseException, secrets: tuple[str, ...]) -> str:
     """What happened to a connection, in the words of the lowest layer that has any."""
     said = [scrub(str(cause), secrets) for cause in causes(exc) if str(cause)]
     return f"no connection, or it was lost: {said[-1] if said else type(exc).__name__}"
+
+
+async def within(call: Awaitable[Completion], timeout: float, who: str) -> Completion:
+    """`call`, or CallTimedOut once `timeout` seconds have passed on the wall clock.
+
+    The SDKs' own timeouts count each read apart, so a slow trickle would never end.
+    """
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            return await call
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise CallTimedOut(f"{who} gave no answer within {timeout:g} s") from error

@@ -1,0 +1,211 @@
+"""The command line: arguments in, one call, readable output. Heavy imports wait for a command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llm_relabel import __version__
+from llm_relabel.errors import Paused, RelabelError
+
+DONE, FAULT, BAD_INPUT, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXIT_CODES = """\b
+Exit codes: 0 done; 1 a fault of ours; 2 bad command, job or data (nothing was
+spent); 3 stopped on purpose, the same command goes on; 130 interrupted, likewise."""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, prog_name="llm-relabel")
+def cli() -> None:
+    """Repair the labels of a training set.
+
+    A small model finds the doubtful labels, a judge decides them, every change is explained
+    and can be undone. Begin with `llm-relabel demo`.
+    """
+
+
+@cli.command()
+@click.option(
+    "-o", "--output", default="demo-run", show_default=True, help="The run folder to make."
+)
+def demo(output: str) -> None:
+    """Relabel the bundled real dataset: no key, no network, under two minutes."""
+    from llm_relabel.demo import run_demo
+    from llm_relabel.progress import for_stderr
+
+    click.echo(run_demo(Path(output), for_stderr()))
+
+
+@cli.command()
+@click.argument("data")
+@click.option("--task", default="classification", show_default=True, help="The task type.")
+@click.option("--text", "text", multiple=True, required=True, help="A text column; may repeat.")
+@click.option("--label", required=True, help="The label column.")
+@click.option("--id", "id_", help="A column with a unique id.")
+@click.option("--gold", help="A column of trusted labels, to measure with.")
+@click.option("-o", "--output", default=".", show_default=True, help="Folder for the two files.")
+def init(
+    data: str, task: str, text: tuple[str, ...], label: str, id_: str | None, gold: str | None,
+    output: str,
+) -> None:  # fmt: skip
+    """Write job.yaml and labels.yaml for DATA, ready to edit."""
+    from llm_relabel.starting import write_job
+
+    columns = {"text": list(text), "label": label, "id": id_, "gold": gold}
+    click.echo(write_job(data, task, columns, Path(output)))
+
+
+@cli.command()
+@click.argument("job", type=click.Path())
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a job key.")
+@click.option("--prompts", default=2, show_default=True, help="Sample prompts to show.")
+def plan(job: str, overrides: tuple[str, ...], prompts: int) -> None:
+    """Train and flag, call no judge: issues, sample prompts, projected calls and money."""
+    from llm_relabel.job import load_job
+    from llm_relabel.progress import for_stderr
+    from llm_relabel.projection import project
+
+    click.echo(project(load_job(job, overrides), for_stderr(), prompts=prompts))
+
+
+@cli.command()
+@click.argument("job", type=click.Path())
+@click.option("--limit", type=click.IntRange(min=1), help="Judge at most this many items.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a job key.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write the verdict cache.")
+def run(job: str, limit: int | None, overrides: tuple[str, ...], no_cache: bool) -> None:
+    """Run a job unattended. The same command goes on with a run that stopped."""
+    from llm_relabel.job import load_job
+    from llm_relabel.progress import for_stderr
+    from llm_relabel.report import told_summary
+    from llm_relabel.rounds import JobRunner
+
+    added = [f"detect.budget={limit}"] if limit is not None else []
+    added += ["judge.cache=false"] if no_cache else []
+    opened = load_job(job, [*overrides, *added])
+    summary = JobRunner(opened, progress=for_stderr()).go()
+    click.echo(told_summary(summary, opened.output_path))
+
+
+@cli.command()
+@click.argument("run", type=click.Path())
+def status(run: str) -> None:
+    """Where a run stands."""
+    from llm_relabel.report import told_summary
+    from llm_relabel.runs import RunFolder
+
+    path = Path(run)
+    click.echo(told_summary(RunFolder(path).summary(), path))
+
+
+@cli.command()
+@click.argument("run", type=click.Path())
+def report(run: str) -> None:
+    """Write a run's report.html anew and print it as Markdown."""
+    from llm_relabel.report import markdown_report, write_report
+    from llm_relabel.runs import RunFolder
+
+    folder = RunFolder(Path(run))
+    summary = folder.summary()
+    write_report(folder, summary)
+    click.echo(markdown_report(folder, summary))
+
+
+@cli.command()
+@click.argument("run", type=click.Path())
+@click.option("--id", "ids", multiple=True, help="Undo the changes of this item; may repeat.")
+@click.option("--label", "labels", multiple=True, help="Undo changes from or to this label.")
+@click.option("--round", "rounds", multiple=True, type=int, help="Undo the changes of this round.")
+@click.option("--source", "sources", multiple=True, help="Undo changes of this source: judge, ...")
+@click.option("--all", "everything", is_flag=True, help="Undo every change.")
+def rollback(
+    run: str, ids: tuple[str, ...], labels: tuple[str, ...], rounds: tuple[int, ...],
+    sources: tuple[str, ...], everything: bool,
+) -> None:  # fmt: skip
+    """Undo changes. Several kinds of choice narrow each other; the run's log keeps both."""
+    from llm_relabel.api import Run
+
+    opened = Run(run)
+    undone = opened.rollback(
+        ids=ids, labels=labels, rounds=rounds, sources=sources, everything=everything
+    )
+    click.echo(f"{undone:,} changes undone; the dataset is rewritten: {opened.dataset_path()}")
+
+
+@cli.group()
+def cache() -> None:
+    """The verdict cache, shared by all runs (folder: LLM_RELABEL_CACHE)."""
+
+
+@cache.command()
+def stats() -> None:
+    """What the cache holds."""
+    from llm_relabel.judge.cache import VerdictCache
+    from llm_relabel.store import cache_folder
+
+    verdicts = VerdictCache(cache_folder())
+    click.echo(f"{len(verdicts):,} verdicts, {verdicts.volume() / 1e6:.1f} MB in {verdicts.folder}")
+    verdicts.close()
+
+
+@cache.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(yes: bool) -> None:
+    """Forget every cached verdict; the next run pays for them again."""
+    from llm_relabel.judge.cache import VerdictCache
+    from llm_relabel.store import cache_folder
+
+    verdicts = VerdictCache(cache_folder())
+    if not yes:
+        click.confirm(f"Forget {len(verdicts):,} paid verdicts?", abort=True)
+    click.echo(f"{verdicts.clear():,} verdicts forgotten")
+    verdicts.close()
+
+
+def main() -> None:
+    """The entry point: runs a command and turns errors into exit codes."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    # An encoder on disk is all the bundled job needs; this also stops a warning at each start.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except Paused as pause:
+        click.echo(f"Paused: {pause}", err=True)
+        return PAUSED
+    except RelabelError as error:
+        click.echo(f"Error: {error}", err=True)
+        return BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; the same command goes on.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return DONE
+    except Exception:
+        click.echo(
+            f"A fault of llm_relabel {__version__}, not of your data. Please report this:\n\n"
+            + traceback.format_exc(),
+            err=True,
+        )
+        return FAULT
+    return DONE
+
+
+def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001 - the signature is signal's
+    raise KeyboardInterrupt

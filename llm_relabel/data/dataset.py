@@ -1,0 +1,75 @@
+"""The dataset as the rest of the program sees it: Arrow columns and a way back to the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from llm_relabel.data.label_cells import LabelCells
+from llm_relabel.data.source import Source
+from llm_relabel.records import Item, LabelValue
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All rows, in the file's order. Columns are Arrow, so a row costs no Python objects.
+
+    ids: unique strings. text: what the small model reads, the text columns joined by newlines.
+    fields: string columns that the judge sees, text columns first, then context. labels: the
+    given labels, string or list<string>, null where missing. gold: the same, null where
+    unknown, or None. groups: (rows,) int64, rows that must not vouch for each other share a
+    number (equal text, or the same `data.group`). locked: (rows,) bool. class_names: the names
+    of an integer class column, else None. sha256: of the content.
+    """
+
+    ids: pa.ChunkedArray
+    text: pa.ChunkedArray
+    fields: pa.Table
+    labels: pa.ChunkedArray
+    gold: pa.ChunkedArray | None
+    groups: NDArray[np.int64]
+    locked: NDArray[np.bool_]
+    class_names: tuple[str, ...] | None
+    sha256: str
+    source: Source
+    label_cells: LabelCells
+    label_column: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a row's label is a list."""
+        return bool(pa.types.is_list(self.labels.type))
+
+    def label_at(self, row: int) -> LabelValue:
+        """One row's given label."""
+        value: Any = self.labels[row].as_py()
+        return tuple(value) if isinstance(value, list) else value
+
+    def item(self, row: int) -> Item:
+        """What a judge may see of one row."""
+        shown = {name: self.fields[name][row].as_py() or "" for name in self.fields.column_names}
+        return Item(id=self.ids[row].as_py(), row=row, fields=shown)
+
+    def file_name(self, stem: str) -> str:
+        """`stem` with the ending of the input's format."""
+        return stem + self.source.suffix
+
+    def write(self, folder: Path, stem: str, changes: Mapping[int, LabelValue]) -> Path:
+        """Write the dataset as it came, with other labels in the rows of `changes` (0-based).
+
+        Whole or not at all. Raises DataError where a label does not fit the column's type, or
+        the input was altered since it was read.
+        """
+        cells = {row: self.label_cells.cell(value) for row, value in sorted(changes.items())}
+        target = folder / self.file_name(stem)
+        self.source.save(target, self.label_column, cells, self.sha256)
+        return target

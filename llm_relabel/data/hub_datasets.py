@@ -1,0 +1,92 @@
+"""Datasets of the `datasets` library: a saved folder, or a name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llm_relabel.data.parquet_files import class_names_of, with_cells
+from llm_relabel.data.problems import Problems
+from llm_relabel.data.saving import new_folder
+from llm_relabel.data.source import BATCH_ROWS, Batch, Cell
+from llm_relabel.errors import DataError, nearest
+from llm_relabel.job import DataSection
+
+
+def saved_dataset(path: Path, section: DataSection) -> HubDataset:
+    """A folder that `save_to_disk` wrote; of several splits, `data.split`."""
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the folder {section.path!r} is no saved dataset (`Dataset.save_to_disk`): {error}"
+        ) from error
+    if isinstance(found, datasets.DatasetDict):
+        if section.split not in found:
+            raise DataError(
+                f"the saved dataset {section.path!r} has no split {section.split!r}"
+                f"{nearest(section.split, found)}; set data.split to one of {', '.join(found)}"
+            )
+        found = found[section.split]
+    return HubDataset(path.name, found)
+
+
+def hub_dataset(section: DataSection) -> HubDataset:
+    """A dataset by its Hugging Face name; no code of the dataset's own is run."""
+    import datasets
+
+    try:
+        found = datasets.load_dataset(section.path, section.subset, split=section.split)
+    except Exception as error:
+        # The library raises from half a dozen packages; whatever it was, the data is not there.
+        raise DataError(
+            f"{section.path!r} is neither a file or folder here nor a dataset that can be loaded "
+            f"from the Hugging Face hub ({type(error).__name__}: {error}); check data.path, "
+            "data.subset and data.split"
+        ) from error
+    return HubDataset(section.path, found)
+
+
+class HubDataset:
+    """A memory-mapped `datasets.Dataset`; it is written as a folder for `load_from_disk`."""
+
+    suffix = ""
+    unit = "row"
+
+    def __init__(self, name: str, dataset: Any) -> None:
+        self.name = name
+        # Selections live in an index beside the table; the rows must be in order for writing.
+        self._dataset = dataset.flatten_indices() if dataset._indices is not None else dataset
+
+    def batches(self, wanted: Sequence[str], problems: Problems) -> Iterator[Batch]:  # noqa: ARG002 - the format has no bad rows
+        table = self._dataset.data.table
+        present = [name for name in wanted if name in table.column_names]
+        for start in range(0, len(table), BATCH_ROWS):
+            part = table.select(present).slice(start, BATCH_ROWS)
+            cells: dict[str, list[Cell]] = {name: [None] * len(part) for name in wanted}
+            for name in present:
+                cells[name] = part.column(name).to_pylist()
+            yield Batch(range(start + 1, start + len(part) + 1), cells)
+
+    def columns(self) -> Sequence[str]:
+        return list(self._dataset.column_names)
+
+    def class_names(self, column: str) -> tuple[str, ...] | None:
+        return class_names_of(self._dataset.features.arrow_schema, column)
+
+    def sha256(self) -> str | None:
+        return None
+
+    def save(self, target: Path, label: str, cells: Mapping[int, Cell], sha256: str) -> None:  # noqa: ARG002 - a mapped table cannot change
+        import datasets
+
+        datasets.disable_progress_bars()
+        table = with_cells(self._dataset.data.table, label, cells, 0)
+        changed = datasets.Dataset(
+            datasets.table.InMemoryTable(table), info=self._dataset.info, split=self._dataset.split
+        )
+        with new_folder(target) as folder:
+            changed.save_to_disk(str(folder))

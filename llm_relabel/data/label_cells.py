@@ -1,0 +1,118 @@
+"""Label cells of any type become text, and text becomes a cell of the column's type again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from llm_relabel.data.problems import Problems
+from llm_relabel.data.source import Cell
+from llm_relabel.errors import DataError
+from llm_relabel.records import LabelValue
+
+_KINDS: dict[type, str] = {str: "text", bool: "true/false", int: "number", float: "number"}
+
+
+class LabelCells:
+    """Learns a label column's type while it is read, and keeps to it when writing.
+
+    `class_names` are the names behind an integer class column, or None.
+    """
+
+    def __init__(self, column: str, class_names: tuple[str, ...] | None) -> None:
+        self.column = column
+        self._names = class_names
+        self._kinds: set[str] = set()
+        self._float = False
+        self._lists = 0
+        self._scalars = 0
+        self._first: dict[str, int] = {}
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the cells are lists."""
+        return self._lists > 0
+
+    def read(
+        self, cells: Sequence[Cell], places: Sequence[int], problems: Problems
+    ) -> list[Any]:
+        """Text, list of text, or None for each cell; what cannot be read goes to `problems`."""
+        return [
+            self._read_one(cell, place, problems)
+            for cell, place in zip(cells, places, strict=True)
+        ]
+
+    def _read_one(self, cell: Cell, place: int, problems: Problems) -> Any:
+        if isinstance(cell, list | tuple):
+            self._lists += 1
+            self._first.setdefault("list", place)
+            texts = [self._text(part, place, problems) for part in cell]
+            return list(dict.fromkeys(text for text in texts if text is not None))
+        text = self._text(cell, place, problems)
+        if text is not None:
+            self._scalars += 1
+            self._first.setdefault("single", place)
+        return text
+
+    def _text(self, cell: Cell, place: int, problems: Problems) -> str | None:
+        if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
+            return None
+        if self._names is not None and type(cell) is int:
+            if cell == -1:  # how `datasets` marks a label that is not known
+                return None
+            if not 0 <= cell < len(self._names):
+                message = f"{self.column!r} is not a class number of 0..{len(self._names) - 1}"
+                problems.row(message, place, about=self.column, detail=repr(cell))
+                return None
+            return self._names[cell]
+        kind = _KINDS.get(type(cell))
+        if kind is None or (isinstance(cell, float) and not cell.is_integer()):
+            message = f"{self.column!r} holds no label (text, a whole number, true or false)"
+            problems.row(message, place, about=self.column, detail=repr(cell)[:40])
+            return None
+        self._kinds.add(kind)
+        self._first.setdefault(kind, place)
+        if isinstance(cell, str):
+            return cell.encode("utf-8", "replace").decode("utf-8")
+        if isinstance(cell, bool):
+            return "true" if cell else "false"
+        self._float |= isinstance(cell, float)
+        return str(int(cell))
+
+    def check(self, problems: Problems) -> None:
+        """After the last row: a column must hold one type, and only lists or no lists."""
+        if self._lists and self._scalars:
+            problems.whole(
+                f"{self.column!r} mixes lists ({self._lists:,} rows, first {self._first['list']}) "
+                f"and single labels ({self._scalars:,}, first {self._first['single']}); "
+                "multi-label data has a list in every row"
+            )
+        if len(self._kinds) > 1:
+            told = ", ".join(f"{kind} (first at {self._first[kind]})" for kind in sorted(self._kinds))
+            problems.whole(f"{self.column!r} mixes types: {told}; make them one type")
+
+    def cell(self, value: LabelValue) -> Cell:
+        """A label value as a cell. Raises DataError where it does not fit the column's type."""
+        if isinstance(value, tuple):
+            return [self._cell(name) for name in value]
+        return None if value is None else self._cell(value)
+
+    def _cell(self, name: str) -> Cell:
+        if self._names is not None:
+            if name in self._names:
+                return self._names.index(name)
+            raise DataError(
+                f"the label {name!r} cannot be written: {self.column!r} holds class numbers, and "
+                f"its classes are {', '.join(self._names[:10])}"
+            )
+        kind = next(iter(self._kinds), "text")
+        if kind == "number" and name.lstrip("-").isdigit():
+            return float(name) if self._float else int(name)
+        if kind == "true/false" and name in ("true", "false"):
+            return name == "true"
+        if kind == "text":
+            return name
+        raise DataError(
+            f"the label {name!r} cannot be written: {self.column!r} holds {kind} values"
+        )

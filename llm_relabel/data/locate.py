@@ -1,0 +1,60 @@
+"""What `data.path` names: a file by its ending, a saved dataset folder, or a name on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from llm_relabel.data.csv_files import CsvFile
+from llm_relabel.data.json_files import JsonArray, JsonLines
+from llm_relabel.data.source import Source
+from llm_relabel.errors import DataError, nearest
+from llm_relabel.job import FILE_SUFFIXES, DataSection
+
+
+def open_source(section: DataSection, resolve: Callable[[str], Path]) -> Source:
+    """The source that a job's data section names. Raises DataError where there is none."""
+    path = resolve(section.path)
+    if path.is_dir():
+        from llm_relabel.data.hub_datasets import saved_dataset
+
+        return saved_dataset(path, section)
+    if path.is_file():
+        return _file(path, section)
+    if _looks_like_a_file(section.path):
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(
+            f"the dataset {section.path!r} does not exist{nearest(path.name, beside)}; relative "
+            f"paths start at the job file, so {str(path)!r} was looked for"
+        )
+    from llm_relabel.data.hub_datasets import hub_dataset
+
+    return hub_dataset(section)
+
+
+def _file(path: Path, section: DataSection) -> Source:
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        return JsonLines(path, section.encoding)
+    if suffix == ".json":
+        return JsonArray(path, section.encoding)
+    if suffix in (".csv", ".tsv"):
+        named = [section.label, *section.text]
+        return CsvFile(path, section.encoding, section.delimiter, named)
+    if suffix == ".parquet":
+        from llm_relabel.data.parquet_files import ParquetFile
+
+        return ParquetFile(path)
+    raise DataError(
+        f"the dataset {path.name!r} is of no known format; its name must end in "
+        f"{', '.join(FILE_SUFFIXES)}, or it may be a saved dataset folder or a Hugging Face name"
+    )
+
+
+def _looks_like_a_file(path: str) -> bool:
+    return (
+        path.startswith((".", "/", "~"))
+        or path.count("/") > 1
+        or "\\" in path
+        or Path(path).suffix.lower() in (*FILE_SUFFIXES, ".gz", ".zip", ".txt", ".xlsx")
+    )

@@ -1,0 +1,268 @@
+"""Any source becomes a Dataset: batches of cells into Arrow columns, all problems in one message."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from llm_relabel.data.dataset import Dataset
+from llm_relabel.data.label_cells import LabelCells
+from llm_relabel.data.locate import open_source
+from llm_relabel.data.problems import Problems
+from llm_relabel.data.source import Batch, Cell, Source
+from llm_relabel.errors import nearest
+from llm_relabel.job import DataSection
+
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
+
+
+def read_dataset(section: DataSection, resolve: Callable[[str], Path]) -> Dataset:
+    """Read the dataset that a job's `data` section names; `resolve` makes its paths absolute.
+
+    Raises DataError with every problem found, each with its count and first places.
+    """
+    source = open_source(section, resolve)
+    return _Reader(section, source).read()
+
+
+def read_labeled(section: DataSection, path: str, resolve: Callable[[str], Path]) -> Dataset:
+    """Another file with the same text and label columns, such as `data.dev`."""
+    plain = {"id": None, "gold": None, "locked": None, "group": None, "context": (), "dev": None}
+    return read_dataset(section.model_copy(update={"path": path, **plain}), resolve)
+
+
+@dataclass
+class _Columns:
+    """Arrow arrays per column, one for each batch."""
+
+    ids: list[pa.Array] = field(default_factory=list)
+    text: list[pa.Array] = field(default_factory=list)
+    fields: dict[str, list[pa.Array]] = field(default_factory=dict)
+    labels: list[pa.Array] = field(default_factory=list)
+    gold: list[pa.Array] = field(default_factory=list)
+    text_keys: list[NDArray[np.int64]] = field(default_factory=list)
+    group_keys: list[NDArray[np.int64]] = field(default_factory=list)
+    locked: list[NDArray[np.bool_]] = field(default_factory=list)
+    places: list[NDArray[np.int64]] = field(default_factory=list)
+
+
+class _Reader:
+    def __init__(self, section: DataSection, source: Source) -> None:
+        self._section, self._source = section, source
+        self._problems = Problems(source.unit)
+        self._columns = _Columns()
+        self._shown = list(dict.fromkeys([*section.text, *section.context]))
+        extra = [section.id, section.group, section.locked, section.gold]
+        named = [*self._shown, section.label, *(name for name in extra if name is not None)]
+        self._wanted = list(dict.fromkeys(named))
+        self._label = LabelCells(section.label, source.class_names(section.label))
+        gold = section.gold
+        self._gold = LabelCells(gold, source.class_names(gold)) if gold is not None else None
+        self._equal: Counter[bytes] = Counter()
+
+    def read(self) -> Dataset:
+        for batch in self._source.batches(self._wanted, self._problems):
+            self._take(batch)
+        self._check()
+        columns = self._columns
+        labels = _label_column(columns.labels, self._label.multi_label)
+        gold = None
+        if self._gold is not None:
+            gold = _label_column(columns.gold, self._label.multi_label)
+        fields = pa.table({name: pa.chunked_array(columns.fields[name]) for name in self._shown})
+        ids = pa.chunked_array(columns.ids)
+        content = self._source.sha256() or _content_sha256(fields, labels, ids)
+        return Dataset(
+            ids=ids,
+            text=pa.chunked_array(columns.text),
+            fields=fields,
+            labels=labels,
+            gold=gold,
+            groups=self._groups(),
+            locked=np.concatenate(columns.locked),
+            class_names=self._source.class_names(self._section.label),
+            sha256=content,
+            source=self._source,
+            label_cells=self._label,
+            label_column=self._section.label,
+        )
+
+    def _take(self, batch: Batch) -> None:
+        section, columns, cells, places = self._section, self._columns, batch.cells, batch.places
+        shown = {name: self._texts(name, cells[name], places) for name in self._shown}
+        joined = [
+            "\n".join(part for part in parts if part)
+            for parts in zip(*(shown[name] for name in section.text), strict=True)
+        ]
+        blank = [place for text, place in zip(joined, places, strict=True) if not text.strip()]
+        self._problems.rows("no text", blank, about=section.text[0])
+        for name, texts in shown.items():
+            columns.fields.setdefault(name, []).append(pa.array(texts, pa.string()))
+        columns.text.append(pa.array(joined, pa.string()))
+        columns.labels.append(_array(self._label.read(cells[section.label], places, self._problems)))
+        if section.gold is not None and self._gold is not None:
+            gold = self._gold.read(cells[section.gold], places, self._problems)
+            columns.gold.append(_array(gold))
+        columns.text_keys.append(_keys(" ".join(text.casefold().split()) for text in joined))
+        if section.group is not None:
+            columns.group_keys.append(_group_keys(cells[section.group]))
+        columns.locked.append(self._locked(cells, places))
+        columns.ids.append(pa.array(self._ids(cells, shown, places), pa.string()))
+        columns.places.append(np.asarray(places, dtype=np.int64))
+
+    def _texts(self, name: str, cells: Sequence[Cell], places: Sequence[int]) -> list[str]:
+        texts = []
+        for cell, place in zip(cells, places, strict=True):
+            if cell is None:
+                texts.append("")
+            elif isinstance(cell, str):
+                texts.append(cell if cell.isascii() else _clean(cell))
+            elif isinstance(cell, int | float) and not isinstance(cell, bool):
+                texts.append(str(cell))
+            else:
+                detail = f"found {type(cell).__name__}"
+                self._problems.row(f"{name!r} is not text", place, about=name, detail=detail)
+                texts.append("?")
+        return texts
+
+    def _locked(self, cells: Any, places: Sequence[int]) -> NDArray[np.bool_]:
+        locked = np.zeros(len(places), dtype=np.bool_)
+        name = self._section.locked
+        if name is None:
+            return locked
+        for index, (cell, place) in enumerate(zip(cells[name], places, strict=True)):
+            word = "" if cell is None else str(cell).strip().lower()
+            if word in _TRUE:
+                locked[index] = True
+            elif word not in _FALSE:
+                message = f"{name!r} is neither true nor false"
+                self._problems.row(message, place, about=name, detail=repr(cell)[:40])
+        return locked
+
+    def _ids(self, cells: Any, shown: Any, places: Sequence[int]) -> list[str]:
+        name = self._section.id
+        if name is None:
+            return [self._content_id([shown[column][i] for column in self._shown])
+                    for i in range(len(places))]  # fmt: skip
+        ids = []
+        for cell, place in zip(cells[name], places, strict=True):
+            if cell is None or cell == "" or isinstance(cell, list | dict):
+                detail = f"found {cell!r}"[:40]
+                self._problems.row(f"{name!r} is no id", place, about=name, detail=detail)
+            ids.append(_clean(str(cell)))
+        return ids
+
+    def _content_id(self, parts: Sequence[str]) -> str:
+        digest = hashlib.sha256("\x00".join(parts).encode()).digest()[:8]
+        self._equal[digest] += 1
+        count = self._equal[digest]
+        return digest.hex() if count == 1 else f"{digest.hex()}-{count}"
+
+    def _check(self) -> None:
+        problems, source = self._problems, self._source
+        present = list(source.columns())
+        absent = [name for name in self._wanted if name not in present]
+        if self._columns.places:
+            for name in absent:
+                problems.forget(name)
+                shown = ", ".join(present[:30]) + (", ..." if len(present) > 30 else "")
+                problems.whole(f"no column {name!r}{nearest(name, present)}; it has {shown}")
+            self._label.check(problems)
+            if self._gold is not None:
+                self._gold.check(problems)
+                known = any(len(part) - part.null_count for part in self._columns.gold)
+                if known and self._gold.multi_label != self._label.multi_label:
+                    problems.whole(
+                        f"{self._gold.column!r} and {self._label.column!r} must both hold lists "
+                        "or both hold single labels"
+                    )
+            if self._section.id is not None and self._section.id not in absent:
+                self._check_unique(self._section.id)
+        elif not problems:
+            problems.whole("it has no rows")
+        problems.check(source.name)
+
+    def _check_unique(self, name: str) -> None:
+        codes = np.asarray(
+            pa.chunked_array(self._columns.ids).combine_chunks().dictionary_encode().indices
+        )
+        _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+        if (counts == 1).all():
+            return
+        repeated = np.ones(len(codes), dtype=np.bool_)
+        repeated[first] = False
+        places = np.concatenate(self._columns.places)[repeated]
+        message = f"{name!r} repeats an id that an earlier row has"
+        self._problems.rows(message, places.tolist(), about=name)
+
+    def _groups(self) -> NDArray[np.int64]:
+        """Connected rows: equal text (case and white space aside), or the same group."""
+        _, texts = np.unique(np.concatenate(self._columns.text_keys), return_inverse=True)
+        if not self._columns.group_keys:
+            return np.asarray(texts, dtype=np.int64)
+        keys = np.concatenate(self._columns.group_keys)
+        known = np.flatnonzero(keys != _NO_GROUP)
+        _, groups = np.unique(keys[known], return_inverse=True)
+        size = int(texts.max()) + 1 + len(known)
+        edges = (texts[known], texts.max() + 1 + groups)
+        graph = coo_matrix((np.ones(len(known), dtype=np.int8), edges), shape=(size, size))
+        _, component = connected_components(graph, directed=False)
+        return np.asarray(component[texts], dtype=np.int64)
+
+
+_NO_GROUP = np.iinfo(np.int64).min
+
+
+def _keys(texts: Any) -> NDArray[np.int64]:
+    digests = b"".join(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        for text in texts
+    )
+    return np.frombuffer(digests, dtype=np.int64)
+
+
+def _group_keys(cells: Sequence[Cell]) -> NDArray[np.int64]:
+    keys = _keys(str(cell) for cell in cells).copy()
+    keys[[cell is None or cell == "" for cell in cells]] = _NO_GROUP
+    return keys
+
+
+def _clean(text: str) -> str:
+    """Lone surrogates replaced: they are legal in JSON and in nothing that follows."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _array(values: list[Any]) -> pa.Array:
+    lists = any(isinstance(value, list) for value in values)
+    kind = pa.list_(pa.string()) if lists else pa.string()
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # mixed: told by LabelCells.check
+        return pa.nulls(len(values), kind)
+
+
+def _label_column(parts: list[pa.Array], multi_label: bool) -> pa.ChunkedArray:
+    kind = pa.list_(pa.string()) if multi_label else pa.string()
+    return pa.chunked_array(
+        [part if part.type == kind else pa.nulls(len(part), kind) for part in parts], kind
+    )
+
+
+def _content_sha256(fields: pa.Table, labels: pa.ChunkedArray, ids: pa.ChunkedArray) -> str:
+    digest = hashlib.sha256()
+    for column in (*fields.columns, labels, ids):
+        for start in range(0, len(column), 50_000):
+            part = pc.cast(column.slice(start, 50_000), column.type)
+            digest.update(repr(part.to_pylist()).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -1,0 +1,45 @@
+"""From a judge section to the provider that answers it; only that provider's SDK is imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from llm_relabel.errors import JobError
+from llm_relabel.job import JudgeSection
+from llm_relabel.judge.chat import ChatProvider
+from llm_relabel.judge.keys import redirect_warnings, resolve_key
+
+AVAILABLE = (
+    "embedded, openai/NAME, anthropic/NAME, recorded/FILE, or litellm's own naming such as "
+    "gemini/NAME or mistral/NAME"
+)
+
+log = logging.getLogger(__name__)
+
+
+def open_provider(section: JudgeSection, folder: Path) -> ChatProvider:
+    """The provider of `section.model`, its key resolved; `folder` is the job file's.
+
+    Nothing is sent. Raises JobError when the model, the key or the address is wrong.
+    """
+    provider = section.provider
+    if provider in ("hf", "people"):
+        raise JobError(f"judge.model {section.model!r} is not available yet; use {AVAILABLE}")
+    if provider in ("embedded", "recorded"):
+        raise JobError(f"judge.model {section.model!r} is not a chat provider")
+    key = resolve_key(section, folder, os.environ)
+    for warning in redirect_warnings(section, os.environ):
+        log.warning(warning)
+    if provider == "openai":
+        from llm_relabel.judge.openai import OpenAIProvider
+
+        return OpenAIProvider(section, key)
+    if provider == "anthropic":
+        from llm_relabel.judge.anthropic import AnthropicProvider
+
+        return AnthropicProvider(section, key)
+    from llm_relabel.judge.litellm import LitellmProvider
+
+    return LitellmProvider(section, key, folder)
