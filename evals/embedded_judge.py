@@ -17,7 +17,8 @@ Cases (3 seeds each):
 The small model flags out of fold (prediction differs from label); rows not flagged are
 trusted, as in a run. Each constant is moved on its own from its default. `score` is the mean
 over cases of what policy `agree` and policy `replace` gain, in flagged rows put right less put
-wrong, over all flagged rows. Results go to `evals/results/embedded_judge.{md,json}`.
+wrong, over all flagged rows. The optimum is flat; among near-equals the defaults are those
+whose confidence is closest to the accuracy of the answers, as a confidence should be. Results go to `evals/results/embedded_judge.{md,json}`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import platform
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,13 @@ HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
 SWEEP: dict[str, tuple[float, ...]] = {
     "neighbours": (5, 10, 20, 40),
-    "vote_temperature": (0.02, 0.03, 0.05, 0.1),
+    "vote_temperature": (0.02, 0.03, 0.05, 0.08, 0.12),
     "doubt": (0.01, 0.05, 0.1, 0.2),
     "size_correction": (0.0, 0.25, 0.5, 0.75, 1.0),
     "vote_weight": (0.4, 0.7, 1.0),
     "definition_temperature": (0.1, 0.2, 0.4),
     "answer_above": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
-    "answer_each_above": (0.5, 0.55, 0.6, 0.7, 0.8),
+    "answer_each_above": (0.5, 0.6, 0.7, 0.8),
 }
 
 
@@ -162,9 +163,8 @@ class Source:
         broad = labels.shape[1] == len(self.topics)
         names = self.topics if broad else self.intents
         vectors = self.broad if broad else self.fine
-        return Case(
-            kind, seed, names, vectors, model.embeddings, groups, labels, truth, predicted, exclusive
-        )  # fmt: skip
+        arrays = (model.embeddings, groups, labels, truth, predicted)
+        return Case(kind, seed, names, vectors, *arrays, exclusive)
 
 
 def measure(case: Case, settings: Settings) -> dict[str, float]:
@@ -241,7 +241,7 @@ def main() -> int:
         "numpy": np.__version__,
         "torch": torch.__version__,
         "cores": os.cpu_count(),
-        "date": date.today().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
     }
     by_kind = {
         kind: mean_of([case for case in cases if case.kind == kind], default)
@@ -270,20 +270,20 @@ def main() -> int:
     lines += ["Made by `evals/embedded_judge.py`, which says what every word here means.", ""]
     lines += ["## With the defaults, means of 3 seeds", ""]
     body = [
-        [kind, *(f"{one[key]:.0f}" if key in ("rows", "flagged") else f"{one[key]:.3f}" for key in shown)]
+        [kind, *(f"{one[key]:.0f}" if one[key] > 1 else f"{one[key]:.3f}" for key in shown)]
         for kind, one in by_kind.items()
-    ]  # fmt: skip
+    ]
     lines += table([["case", *shown], *body])
     lines += ["", "## One constant moved at a time", ""]
     some = ("answered", "accuracy_answered", "confidence_answered", "score")
     body = [
         [
-            f"{one['key']} {one['value']}" + (" *" if asdict(default)[one["key"]] == one["value"] else ""),
+            f"{one['key']} {one['value']}" + " *" * (one["value"] == getattr(default, one["key"])),
             "exclusive" if one["exclusive"] else "multi-label",
-            *(f"{one[key]:.4f}" for key in some),
+            *(f"{one[key]:.3f}" for key in some),
         ]
         for one in sweep
-    ]  # fmt: skip
+    ]
     lines += table([["constant (* default)", "cases", *some], *body])
     text = "\n".join(lines) + "\n"
     print(text + f"\n{time.monotonic() - began:.0f} s")

@@ -23,7 +23,9 @@ def label_accuracy(task: Task, labels: Targets, gold: Targets) -> float | None:
     return float((~task.differs(labels, gold))[known].mean())
 
 
-def changes_against_gold(task: Task, before: Targets, after: Targets, gold: Targets) -> dict[str, Any]:
+def changes_against_gold(
+    task: Task, before: Targets, after: Targets, gold: Targets
+) -> dict[str, Any]:
     """Rows with gold: labels before and after (accuracy), and where each changed row went.
 
     `fixed` was wrong and is right, `broken` was right and is wrong, `wrong_to_wrong` changed

@@ -101,9 +101,7 @@ class Run:
         log = self._folder.changes()
         final = changes.corrected_labels(log, task, given, prepared.dataset.ids.to_pylist())
         rows = np.flatnonzero(task.differs(given, final)).tolist()
-        prepared.dataset.write(
-            self.path, "dataset", {row: task.decode(final, row) for row in rows}
-        )
+        prepared.dataset.write(self.path, "dataset", {row: task.decode(final, row) for row in rows})
         summary = self._folder.summary()
         summary["changed"] = len(rows)
         summary["missing_labels"] = int((~final.known).sum())
@@ -149,16 +147,14 @@ def first_issues(
     prepared: Prepared, *, progress: Progress | None = None
 ) -> tuple[list[LabelIssue], Any]:
     """Round 1's label issues and `pred_probs` (rows, classes), with no run folder."""
-    with (progress or Silent()).step("Small model, out of fold") as step:
+    with (progress if progress is not None else Silent()).step("Small model, out of fold") as step:
         model = prepared.small_model(step)
         predictions = train(prepared, model, prepared.given)
     issues = flag(prepared, prepared.given, predictions.pred_probs, ~prepared.dataset.locked)
     return issues, predictions.pred_probs
 
 
-def open_job(
-    job: Job | str | Path | Mapping[str, Any], overrides: Sequence[str] = ()
-) -> Job:
+def open_job(job: Job | str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Job:
     """A Job from any of the forms that the API takes. Raises JobError."""
     if isinstance(job, Job):
         return job

@@ -46,9 +46,7 @@ def replay(
         item_id = line["id"]
         old = labels[item_id] if item_id in labels else given_of(item_id)
         labels[item_id] = task.assemble(old, {line["unit"]: line["new"]})
-    return {
-        item_id: label for item_id, label in labels.items() if label != given_of(item_id)
-    }
+    return {item_id: label for item_id, label in labels.items() if label != given_of(item_id)}
 
 
 def in_force(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -121,7 +119,7 @@ def undone_by_people(lines: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _by_person(line: Mapping[str, Any]) -> bool:
-    return line["kind"] == "rollback" and line["source"] != REDECIDED
+    return bool(line["kind"] == "rollback" and line["source"] != REDECIDED)
 
 
 def _essence(line: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -122,7 +122,8 @@ class JudgeSection(_Section):
     @classmethod
     def _seconds(cls, value: Any) -> Any:
         """Seconds; `90m` and `8h` are understood."""
-        if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*", value)):
+        pattern = r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*"
+        if isinstance(value, str) and (found := re.fullmatch(pattern, value)):
             return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
         return value
 
@@ -234,7 +235,7 @@ def make_job(raw: Mapping[str, Any], *, folder: Path, where: str = "the job") ->
     try:
         return Job.model_validate({**raw, "folder": folder})
     except ValidationError as error:
-        problems = [_problem(found, raw) for found in error.errors()]
+        problems = [_problem(found) for found in error.errors()]
         raise JobError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from None
 
 
@@ -256,15 +257,14 @@ def _override(raw: dict[str, Any], override: str) -> None:
     here[last] = value
 
 
-def _problem(found: Any, raw: Mapping[str, Any]) -> str:
+def _problem(found: Any) -> str:
     # Union branches add their type to the location; only real keys help the user.
     path = [str(part) for part in found["loc"]]
     place = ".".join(path) or "the job"
     if found["type"] == "extra_forbidden":
         allowed = _known_keys(path[:-1])
         return (
-            f"unknown key {place!r}{nearest(path[-1], allowed)}; "
-            f"allowed here: {', '.join(allowed)}"
+            f"unknown key {place!r}{nearest(path[-1], allowed)}; allowed here: {', '.join(allowed)}"
         )
     if found["type"] == "missing":
         return f"{place}: this key is required"

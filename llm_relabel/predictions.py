@@ -70,9 +70,7 @@ def load_saved(path: Path, current: Targets) -> Predictions | None:
     return Predictions(probs, saved["facts"])
 
 
-def train(
-    prepared: Prepared, model: SmallModel, current: Targets
-) -> Predictions:
+def train(prepared: Prepared, model: SmallModel, current: Targets) -> Predictions:
     """Out-of-fold predictions for the current labels, or the user's own."""
     if prepared.own_predictions is not None:
         path = prepared.job.model.predictions

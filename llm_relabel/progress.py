@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
 
@@ -20,7 +20,7 @@ class Step(Protocol):
 class Progress(Protocol):
     """What the rounds speak to."""
 
-    def step(self, title: str) -> _StepContext:
+    def step(self, title: str) -> AbstractContextManager[Step]:
         """A context for one step; it gives the function that reports its pieces."""
         ...
 
@@ -29,19 +29,13 @@ class Progress(Protocol):
         ...
 
 
-class _StepContext(Protocol):
-    def __enter__(self) -> Step: ...
-
-    def __exit__(self, *args: object) -> object: ...
-
-
 class Silent:
     """Says nothing: for use from Python."""
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Step]:
+    def step(self, title: str) -> Iterator[Step]:  # noqa: ARG002 - the seam names it
         """A step that nobody watches."""
-        yield lambda done, total: None
+        yield _unheard
 
     def note(self, text: str) -> None:
         """Said to nobody."""
@@ -115,6 +109,10 @@ class Bars:
     def note(self, text: str) -> None:
         """One line above the bars."""
         self._console.print(text, highlight=False, markup=False)
+
+
+def _unheard(done: int, total: int) -> None:
+    """Said to nobody."""
 
 
 def for_stderr() -> Progress:

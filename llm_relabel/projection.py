@@ -75,9 +75,7 @@ def _issue_lines(prepared: Prepared, issues: list[LabelIssue]) -> list[str]:
     reasons = Counter(issue.reason for issue in issues)
     told = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons.items())
     lines = [f"{len(issues):,} of {rows:,} rows are label issues ({told or 'none'})."]
-    pairs = Counter(
-        (show(issue.current_label), show(issue.predicted_label)) for issue in issues
-    )
+    pairs = Counter((show(issue.current_label), show(issue.predicted_label)) for issue in issues)
     if pairs:
         lines += ["", "Most frequent: current label -> predicted label"]
         lines += [f"{count:7,}  {old} -> {new}" for (old, new), count in pairs.most_common(SHOWN)]

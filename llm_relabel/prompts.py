@@ -81,11 +81,12 @@ class PromptBuilder:
     def __init__(self, task: Task, *, schema_in_words: bool) -> None:
         """`schema_in_words` writes the schema into the prompt, for servers that enforce none."""
         self._task = task
-        self._module: Any = _environment().get_template(task.template).module
+        module: Any = _environment().get_template(task.template).module
+        self._module = module
         self._constants = task.prompt_constants()
         schema = json.dumps(task.answer_schema(), ensure_ascii=False) if schema_in_words else None
         self.system = Message(
-            "system", str(self._module.system(**self._constants, schema=schema)).strip()
+            "system", str(module.system(**self._constants, schema=schema)).strip()
         )
 
     @property
@@ -94,9 +95,7 @@ class PromptBuilder:
         source = Path(template_folder() / self._task.template).read_bytes()
         return hashlib.sha256(self.system.content.encode() + source).hexdigest()
 
-    def build(
-        self, item: Item, candidates: Sequence[LabelValue]
-    ) -> tuple[Message, ...]:
+    def build(self, item: Item, candidates: Sequence[LabelValue]) -> tuple[Message, ...]:
         """The messages for one item; no `candidates` is the blind form."""
         fields = [
             {"name": name, "text": _SURROGATES.sub("\ufffd", text)}
@@ -111,9 +110,7 @@ class PromptBuilder:
         )
         return (self.system, Message("user", str(user).strip()))
 
-    def re_ask(
-        self, messages: Sequence[Message], answer: str, problem: str
-    ) -> tuple[Message, ...]:
+    def re_ask(self, messages: Sequence[Message], answer: str, problem: str) -> tuple[Message, ...]:
         """The same question again after an unusable `answer`, saying what was wrong with it."""
         said = answer if len(answer) <= 2000 else answer[:2000] + " ..."
         return (
@@ -130,4 +127,3 @@ class PromptBuilder:
 def describe_messages(messages: Sequence[Message]) -> str:
     """The messages as plain text, for a person who wants to read a prompt."""
     return "\n\n".join(f"[{message.role}]\n{message.content}" for message in messages)
-

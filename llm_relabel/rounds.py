@@ -41,7 +41,7 @@ class JobRunner:
 
     def __init__(self, job: Job, *, progress: Progress | None = None) -> None:
         self.job = job
-        self.progress: Progress = progress or Silent()
+        self.progress: Progress = progress if progress is not None else Silent()
         self.run = RunFolder(job.output_path)
         # The model is made once and reports to whichever step is under way.
         self._steps: list[Step] = []
@@ -280,9 +280,7 @@ class JobRunner:
             ]
         tally.frozen = len(self._frozen)
         journal.write_lines(self.run.round(tally.number) / "decisions.jsonl", lines)
-        self.run.append_changes(
-            changes.reconcile(self.run.changes(), tally.number, wanted, now())
-        )
+        self.run.append_changes(changes.reconcile(self.run.changes(), tally.number, wanted, now()))
         return changed
 
     def _move(self, issue: LabelIssue, label: LabelValue) -> None:

@@ -29,15 +29,15 @@ def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) ->
     for path in targets:
         if path.exists():
             raise JobError(f"{str(path)!r} exists and is not overwritten; name another --output")
-    path = data
+    where = data
     if Path(data).expanduser().exists():
-        path = os.path.relpath(Path(data).expanduser(), folder)
+        where = os.path.relpath(Path(data).expanduser(), folder)
     given = {name: value for name, value in columns.items() if value}
     if len(given["text"]) == 1:
         given["text"] = given["text"][0]
     raw = {
         "task": task,
-        "data": {"path": path, **given},
+        "data": {"path": where, **given},
         "labels": "labels.yaml",
         "judge": {"model": "embedded"},
         "rounds": 2,

@@ -20,6 +20,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -141,8 +142,8 @@ class LoopbackServer:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(client_max_size=64 * 1024**2)
-        app.router.add_post("/v1/chat/completions", lambda r: self._handle(r, OPENAI))
-        app.router.add_post("/v1/messages", lambda r: self._handle(r, ANTHROPIC))
+        app.router.add_post("/v1/chat/completions", partial(self._handle, OPENAI))
+        app.router.add_post("/v1/messages", partial(self._handle, ANTHROPIC))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -152,7 +153,7 @@ class LoopbackServer:
         await self._stop.wait()
         await runner.cleanup()
 
-    async def _handle(self, request: web.Request, wire: str) -> web.StreamResponse:
+    async def _handle(self, wire: str, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = json.loads(await request.read())
         received = Received(len(self.requests), wire, request.path, headers, body)

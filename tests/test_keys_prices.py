@@ -303,9 +303,7 @@ def test_the_worst_case_is_never_below_the_cost() -> None:
     ],
     ids=lambda value: getattr(value, "model", str(value)),
 )
-def test_temperature_goes_only_where_it_is_accepted(
-    section: JudgeSection, accepted: bool
-) -> None:
+def test_temperature_goes_only_where_it_is_accepted(section: JudgeSection, accepted: bool) -> None:
     assert supports_temperature(section) is accepted
     assert sampling_params(section) == ({"temperature": 0} if accepted else {})
 

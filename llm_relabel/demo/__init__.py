@@ -43,7 +43,8 @@ def _examples(runner: JobRunner) -> list[str]:
     data, task = runner.prepared.dataset, runner.prepared.task
     gold = runner.prepared.gold
     row_of = {item_id: row for row, item_id in enumerate(data.ids.to_pylist())}
-    repaired, untouched = [], []
+    repaired: list[str] = []
+    untouched: list[str] = []
     for line in in_force(RunFolder(runner.run.path).changes()):
         row = row_of[line["id"]]
         told = f"  {line['old']} -> {line['new']}:  {' '.join(data.text[row].as_py().split())}"

@@ -45,10 +45,20 @@ class RoundEvidence:
 class Judge(Protocol):
     """Answers asks. `is_llm` is False where no language model is involved, None if unknown."""
 
-    name: str
-    is_llm: bool | None
-    settled: bool
-    """True where the same question always has the same verdict, whatever the round's labels."""
+    @property
+    def name(self) -> str:
+        """The job's spelling of the judge."""
+        ...
+
+    @property
+    def is_llm(self) -> bool | None:
+        """Whether a language model answers; None if unknown."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """True where the same question always has the same verdict, whatever the round's labels."""
+        ...
 
     def begin_round(self, evidence: RoundEvidence, asks: Sequence[Ask]) -> None:
         """Called once before a round's asks."""
@@ -86,11 +96,10 @@ def open_judge(
         from llm_relabel.judge.recorded import RecordedJudge
 
         return RecordedJudge(section.model, job.resolve(section.name), task)
-    from llm_relabel.judge.providers import open_provider
-
     from llm_relabel.judge.cache import VerdictCache
     from llm_relabel.judge.llm import LLMJudge
     from llm_relabel.judge.prices import is_paid, price_of
+    from llm_relabel.judge.providers import open_provider
 
     prices = price_of(section)
     if section.max_cost is None and is_paid(prices):

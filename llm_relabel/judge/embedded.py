@@ -38,7 +38,7 @@ class Settings:
     """The judge's constants; the defaults are measured, see the module's docstring."""
 
     neighbours: int = 20
-    vote_temperature: float = 0.03
+    vote_temperature: float = 0.05
     """In cosine: a neighbour this much farther than the nearest counts e times less."""
     doubt: float = 0.05
     """The share of the votes that goes to all classes alike, so that no vote is final."""
@@ -48,9 +48,9 @@ class Settings:
     definition_temperature: float = 0.2
     floor: float = 0.3
     """A cosine; an item with no trusted row nearer than this abstains."""
-    answer_above: float = 0.5
+    answer_above: float = 0.6
     """Least confidence of an answer about exclusive classes."""
-    answer_each_above: float = 0.6
+    answer_each_above: float = 0.7
     """Least confidence, 0.5 at worst, about every single class of multi-label data."""
     pool_limit: int = 50_000
     """Most trusted rows that are compared with; more are thinned evenly."""
@@ -166,16 +166,16 @@ class EmbeddingVote:
         """
         if not len(self._pool.rows):
             return np.zeros(len(self._names), dtype=np.float32)
-        mean = self._pool.vectors.mean(axis=0) @ self._definitions.T
+        mean: Floats = self._pool.vectors.mean(axis=0) @ self._definitions.T
         if self._exclusive:
-            return np.asarray(mean, dtype=np.float32)
-        nearness = self._pool.vectors @ self._definitions.T
+            return mean
+        nearness: Floats = self._pool.vectors @ self._definitions.T
         with_it = np.where(self._pool_labels, nearness, 0).sum(axis=0)
         without = nearness.sum(axis=0) - with_it
         absent = len(self._pool.rows) - self._counts
         middle = (with_it / np.maximum(self._counts, 1) + without / np.maximum(absent, 1)) / 2
         known = (self._counts >= 5) & (absent >= 5)
-        return np.where(known, middle, mean).astype(np.float32)
+        return np.asarray(np.where(known, middle, mean), dtype=np.float32)
 
     def _one_of(self, votes: NDArray[np.float64], toward: Floats) -> NDArray[np.float64]:
         """(items, classes) chances that sum to 1."""

@@ -207,6 +207,8 @@ def translate(exc: Exception, who: str, secrets: tuple[str, ...]) -> ProviderErr
     if any(type(cause).__name__ in _REFUSED_CONNECTIONS for cause in causes(exc)):
         return Unreachable(message)
     status = getattr(exc, "status_code", None)
+    if isinstance(status, int) and status < 300:
+        return TransientError(message)  # an answer came, and litellm could not read it
     if isinstance(status, int):
         return error_for_status(
             status,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llm_relabel.errors import (
     AccessDenied,
@@ -33,7 +33,7 @@ class _Bill:
     """What one question has taken so far, over attempts and the re-ask."""
 
     calls: int = 0
-    tokens: Tokens = Tokens()
+    tokens: Tokens = field(default_factory=Tokens)
     cost: float = 0.0
 
 
@@ -112,9 +112,7 @@ class LLMJudge:
             self._cache.close()
 
     def _request(self, messages: tuple[Message, ...]) -> ChatRequest:
-        return ChatRequest(
-            messages, self._schema, self._params, self._section.max_output_tokens
-        )
+        return ChatRequest(messages, self._schema, self._params, self._section.max_output_tokens)
 
     async def _settle(self, request: ChatRequest, key: str) -> _Settled:
         bill = _Bill()

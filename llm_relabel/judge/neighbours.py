@@ -61,7 +61,7 @@ class TrustedPool:
         near = np.round(items @ self.vectors.T, 5)
         lows = np.searchsorted(self._groups, groups, side="left")
         highs = np.searchsorted(self._groups, groups, side="right")
-        for index in np.flatnonzero(highs > lows):
+        for index in np.flatnonzero(highs > lows).tolist():
             near[index, lows[index] : highs[index]] = -np.inf
         k = min(k, near.shape[1])
         last = near.shape[1] - k

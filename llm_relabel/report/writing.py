@@ -72,7 +72,9 @@ def told_summary(summary: Mapping[str, Any], path: Path) -> str:
 
 
 def _status_lines(summary: Mapping[str, Any]) -> list[str]:
-    lines = [f"Status: {summary['status']}" + (f" ({summary['reason']})" if summary["reason"] else "")]
+    lines = [
+        f"Status: {summary['status']}" + (f" ({summary['reason']})" if summary["reason"] else "")
+    ]
     if "calls" not in summary:
         return lines
     cost = summary["cost"]

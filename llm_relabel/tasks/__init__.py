@@ -131,5 +131,10 @@ def check_labels(task: Task, dataset: Dataset) -> tuple[list[str], list[str]]:
 
 
 __all__: Sequence[str] = (
-    "Answer", "InvalidAnswer", "Task", "Unit", "check_labels", "open_task",
+    "Answer",
+    "InvalidAnswer",
+    "Task",
+    "Unit",
+    "check_labels",
+    "open_task",
 )

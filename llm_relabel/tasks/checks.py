@@ -36,9 +36,7 @@ def check_label_columns(
     if not counts:
         problems.append("no row has a label, so the small model has nothing to learn from")
     elif not dataset.multi_label and len(set(counts) & set(class_names)) < 2:
-        problems.append(
-            f"only one class is used ({next(iter(counts))!r}); at least two are needed"
-        )
+        problems.append(f"only one class is used ({next(iter(counts))!r}); at least two are needed")
     small = [
         f"{name!r} ({counts.get(name, 0)})"
         for name in class_names

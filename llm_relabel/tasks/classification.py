@@ -144,7 +144,8 @@ class Classification:
 
     def prompt_constants(self) -> dict[str, Any]:
         instruction = self.definitions.instruction or (
-            "Decide which labels apply to the text." if self.multi_label
+            "Decide which labels apply to the text."
+            if self.multi_label
             else "Decide which label the text has."
         )
         return {
@@ -200,9 +201,7 @@ class Classification:
                     return Answer(None, "unsure", many.confidence, many.rationale)
                 if many.verdict != "decided":
                     raise InvalidAnswer(f"the verdict {many.verdict!r} is not one of the allowed")
-                return Answer(
-                    self.check_label(many.labels), None, many.confidence, many.rationale
-                )
+                return Answer(self.check_label(many.labels), None, many.confidence, many.rationale)
             one = _OneLabel.model_validate_json(text)
         except ValidationError as error:
             found = error.errors()[0]

@@ -1,0 +1,168 @@
+"""Processes that are really killed; the same command goes on and nothing is paid twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import llm_relabel as lr
+import toy
+from loopback import LoopbackServer
+from test_rounds import right_answer
+
+CONCURRENCY = 3
+
+
+def start(work: toy.Work, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        work.command("run", str(work.job), *words), cwd=work.folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the process under test did not get so far"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["cache", "journal-alone"])
+def test_kill_at_any_verdict_and_go_on(work: toy.Work, cached: bool) -> None:
+    with LoopbackServer(right_answer, latency=0.05) as server:
+        work.llm(server.openai_url, concurrency=CONCURRENCY, cache=cached)
+        kills = 0
+        for after in (2, 4, 5, 7, 9):
+            seen = len(server.requests)
+            process = start(work)
+            wait_for(lambda: len(server.requests) >= seen + after or process.poll() is not None)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            process.communicate()
+        assert kills >= 2
+        assert lr.Run(work.run_folder).summary["status"] == "interrupted"
+        assert work.run("run", str(work.job)).returncode == 0
+        times = Counter(request.user for request in server.requests)
+        repeated = sum(count - 1 for count in times.values())
+        rounds = [work.lines(f"round-{n}/verdicts.jsonl") for n in (1, 2)]
+        assert all(v["outcome"] == "answer" for verdicts in rounds for v in verdicts)
+        for verdicts in rounds:
+            assert len({v["ask_id"] for v in verdicts}) == len(verdicts)
+        if cached:
+            assert repeated <= kills * CONCURRENCY
+        else:
+            # Without a cache, round 2 rightly asks again what it cannot know.
+            assert repeated <= kills * CONCURRENCY + len(rounds[1])
+        resumed = (work.run_folder / "dataset.jsonl").read_bytes()
+        work.write_job(
+            judge={"model": "openai/toy", "base_url": server.openai_url}, output="undisturbed"
+        )
+        assert work.run("run", str(work.job)).returncode == 0
+    assert (work.folder / "undisturbed" / "dataset.jsonl").read_bytes() == resumed
+
+
+def test_interrupt_exits_130_and_goes_on(work: toy.Work) -> None:
+    with LoopbackServer(right_answer, latency=0.2) as server:
+        work.llm(server.openai_url, concurrency=1)
+        process = start(work)
+        wait_for(lambda: len(server.requests) >= 3)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 130, said
+        assert work.summary["status"] == "interrupted"
+        assert work.run("run", str(work.job)).returncode == 0
+    assert work.summary["status"] == "done"
+
+
+def test_second_process_is_refused(work: toy.Work) -> None:
+    with LoopbackServer(right_answer, latency=0.5) as server:
+        work.llm(server.openai_url, concurrency=1)
+        process = start(work)
+        wait_for(lambda: len(server.requests) >= 1)
+        second = work.run("run", str(work.job))
+        assert second.returncode == 2
+        assert "another process is working in the run folder" in second.stderr
+        status = work.run("status", str(work.run_folder))
+        assert "running" in status.stdout
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        assert process.returncode == 130
+
+
+def test_torn_last_line_is_mended(work: toy.Work) -> None:
+    lr.relabel(work.job)
+    path = work.run_folder / "round-1" / "verdicts.jsonl"
+    whole = path.read_bytes()
+    dataset = (work.run_folder / "dataset.jsonl").read_bytes()
+    path.write_bytes(whole[:-20])
+    lr.relabel(work.job)
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+    assert (work.run_folder / "dataset.jsonl").read_bytes() == dataset
+
+
+def test_running_again_changes_nothing(work: toy.Work) -> None:
+    lr.relabel(work.job)
+    keep = ("changes.jsonl", "dataset.jsonl", "round-1/verdicts.jsonl", "round-2/decisions.jsonl")
+    before = {name: (work.run_folder / name).read_bytes() for name in keep}
+    lr.relabel(work.job)
+    assert {name: (work.run_folder / name).read_bytes() for name in keep} == before
+
+
+def test_other_data_labels_or_seed_is_refused(work: toy.Work) -> None:
+    lr.relabel(work.job)
+    work.write_job(seed=7)
+    with pytest.raises(lr.RunChanged, match="seed was 0 and is 7"):
+        lr.relabel(work.job)
+    work.write_job()
+    work.data.write_text(work.data.read_text().replace("number 1\"", "number one\""))
+    done = work.run("run", str(work.job))
+    assert done.returncode == 2
+    assert "data was" in done.stderr
+
+
+def test_another_policy_decides_again_without_a_call(work: toy.Work) -> None:
+    with LoopbackServer(right_answer) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url}
+        work.write_job(judge=judge, decide={"policy": "agree"}, detect={"quality": 0.99}, rounds=1)
+        lr.relabel(work.job)
+        work.write_job(judge=judge, decide={"policy": "replace"}, detect={"quality": 0.99}, rounds=1)
+        lr.relabel(work.job)
+        asked = len(server.requests)
+        replaced = work.labels()
+        work.write_job(judge=judge, decide={"policy": "agree"}, detect={"quality": 0.99}, rounds=1)
+        lr.relabel(work.job)
+        assert len(server.requests) == asked
+    kinds = {(line["kind"], line["source"]) for line in work.lines("changes.jsonl")}
+    assert kinds <= {("change", "judge"), ("rollback", "redecided")}
+    changed = {c["id"]: c["new"] for c in lr.Run(work.run_folder).changes()}
+    for row, label in enumerate(work.labels()):
+        assert label == changed.get(f"i{row}", toy.given(row))
+    assert replaced
+
+
+def test_a_damaged_journal_is_named(work: toy.Work) -> None:
+    lr.relabel(work.job)
+    path = work.run_folder / "round-1" / "verdicts.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"{broken\n" + b"".join(lines[1:]))
+    with pytest.raises(lr.RunError, match="line 1 is damaged"):
+        lr.relabel(work.job)
+
+
+def test_a_folder_with_other_files_is_left_alone(work: toy.Work) -> None:
+    work.run_folder.mkdir()
+    precious = work.run_folder / "thesis.txt"
+    precious.write_text("years of work")
+    done = work.run("run", str(work.job))
+    assert done.returncode == 2
+    assert "thesis.txt" in done.stderr
+    assert os.listdir(work.run_folder) in (["thesis.txt"], [".lock", "thesis.txt"],
+                                           ["thesis.txt", ".lock"])  # fmt: skip
+    assert Path(precious).read_text() == "years of work"
