@@ -18,7 +18,8 @@ The small model flags out of fold (prediction differs from label); rows not flag
 trusted, as in a run. Each constant is moved on its own from its default. `score` is the mean
 over cases of what policy `agree` and policy `replace` gain, in flagged rows put right less put
 wrong, over all flagged rows. The optimum is flat; among near-equals the defaults are those
-whose confidence is closest to the accuracy of the answers, as a confidence should be. Results go to `evals/results/embedded_judge.{md,json}`.
+whose confidence is closest to the accuracy of the answers, as a confidence should be. Results go to
+`evals/results/embedded_judge.{md,json}`.
 """
 
 from __future__ import annotations

@@ -208,4 +208,5 @@ def _exit_code() -> int:
 
 
 def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001 - the signature is signal's
-    raise KeyboardInterrupt
+    # As Ctrl-C: the event loop then cancels what is in flight and journals stay whole.
+    signal.raise_signal(signal.SIGINT)

@@ -99,7 +99,7 @@ class JudgeSection(_Section):
     evidence: Literal["referenced", "blind"] = "referenced"
     structured_output: Literal["schema", "prompt"] = "schema"
     params: dict[str, Any] = Field(default_factory=dict)
-    max_output_tokens: int = Field(default=512, ge=16)
+    max_output_tokens: int = Field(default=1024, ge=16)
     concurrency: int = Field(default=32, ge=1, le=4096)
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)

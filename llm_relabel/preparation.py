@@ -92,7 +92,12 @@ def prepare(job: Job) -> Prepared:
                 "model.predictions brings your own predictions, so model.finetune: true would do "
                 "nothing; remove one of them"
             )
-        own = load_predictions(job.resolve(job.model.predictions), dataset.ids, task.class_names)
+        own = load_predictions(
+            job.resolve(job.model.predictions),
+            dataset.ids,
+            task.class_names,
+            exclusive=not dataset.multi_label,
+        )
         if job.data.dev is not None:
             warnings.append("data.dev is not scored: model.predictions brings no model")
     return Prepared(

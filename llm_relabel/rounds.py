@@ -8,6 +8,7 @@ run resumes.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from llm_relabel.detect import within_budget
 from llm_relabel.errors import Paused
 from llm_relabel.job import Job
 from llm_relabel.judge import Judge, RoundEvidence, open_judge
-from llm_relabel.judge.asking import ask_all, run_async, trailing_failures
+from llm_relabel.judge.asking import ask_all, outside_event_loops, trailing_failures
 from llm_relabel.planning import flag, plan_asks
 from llm_relabel.predictions import Predictions, load_saved, save_predictions, train
 from llm_relabel.preparation import labels_sha256, prepare
@@ -56,13 +57,18 @@ class JobRunner:
         Raises Paused when it stopped on purpose; dataset, summary and report are written then
         too. Any other RelabelError means that nothing was spent.
         """
+        return outside_event_loops(self._go)
+
+    def _go(self) -> dict[str, Any]:
         with self.progress.step("Reading and checking the data"):
             self.prepared = prepare(self.job)
         for warning in self.prepared.warnings:
             self.progress.note(f"Warning: {warning}")
         # The judge is opened before the folder is touched: a bad key or model leaves no run.
         self.model = self.prepared.small_model(self._report_step)
-        with self.run.held():
+        # One event loop for the whole run: a provider's connections belong to the loop they
+        # were made in.
+        with self.run.held(), asyncio.Runner() as self._loop:
             self.judge = self._open_judge()
             self.run.start(self.job, self.prepared.identity())
             return self._work()
@@ -100,7 +106,7 @@ class JobRunner:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
         finally:
-            run_async(self.judge.aclose())
+            self._loop.run(self.judge.aclose())
         return self._finish(status, reason)
 
     def _rounds(self) -> str:
@@ -234,7 +240,7 @@ class JobRunner:
                     synced = time.monotonic()
 
             deadline = self.job.judge.deadline
-            run_async(
+            self._loop.run(
                 ask_all(
                     self.judge,
                     open_asks,

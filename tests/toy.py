@@ -67,7 +67,7 @@ class Work:
             [{"id": f"i{row}", "label": truth(row), "confidence": 0.9} for row in range(ROWS)],
         )
         labels = {name: f"The text is about a kind of {name}." for name in NAMES}
-        (folder / "labels.yaml").write_text(yaml.safe_dump({"labels": labels}), encoding="utf-8")
+        (folder / "labels.yaml").write_text(yaml.safe_dump({"labels": labels}, sort_keys=False), encoding="utf-8")
         self.write_job()
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:

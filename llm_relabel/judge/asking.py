@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from llm_relabel.errors import Paused
 from llm_relabel.judge import Judge
 from llm_relabel.records import Ask, Item, Verdict
+
+Result = TypeVar("Result")
 
 # So many failed verdicts in a row, with no answer between them, mean that nothing will come:
 # a wrong model name, a dead server, a schema the server cannot follow.
@@ -94,23 +96,11 @@ def trailing_failures(verdicts: Sequence[Verdict]) -> set[str]:
     return set(tail) if len(tail) >= FAILURES_IN_A_ROW or everything_failed else set()
 
 
-def run_async(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, also where an event loop already runs, as in a notebook."""
+def outside_event_loops(work: Callable[[], Result]) -> Result:
+    """Call `work`, in a thread of its own where an event loop already runs, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(work)
-        return
-    failure: list[BaseException] = []
-
-    def apart() -> None:
-        try:
-            asyncio.run(work)
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=apart)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
+        return work()
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(work).result()

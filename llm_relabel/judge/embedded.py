@@ -51,7 +51,7 @@ class Settings:
     answer_above: float = 0.6
     """Least confidence of an answer about exclusive classes."""
     answer_each_above: float = 0.7
-    """Least confidence, 0.5 at worst, about every single class of multi-label data."""
+    """Least confidence, which is never under 0.5, about every class of multi-label data."""
     pool_limit: int = 50_000
     """Most trusted rows that are compared with; more are thinned evenly."""
 

@@ -16,8 +16,13 @@ from numpy.typing import NDArray
 from llm_relabel.errors import DataError
 
 
-def load_predictions(path: Path, ids: Any, class_names: Sequence[str]) -> NDArray[np.float32]:
-    """(rows, classes) probabilities in the order of `ids`, rows summing to 1.
+def load_predictions(
+    path: Path, ids: Any, class_names: Sequence[str], *, exclusive: bool = True
+) -> NDArray[np.float32]:
+    """(rows, classes) probabilities in the order of `ids`.
+
+    Rows are made to sum to 1 where classes exclude each other; otherwise each value is a
+    probability of its own.
 
     The file (.parquet, .jsonl or .csv) has a column `id`, and either `pred_probs` (a list in
     class order) or one column for each class name. Raises DataError with all problems: ids
@@ -44,12 +49,16 @@ def load_predictions(path: Path, ids: Any, class_names: Sequence[str]) -> NDArra
     bad = np.flatnonzero(~np.isfinite(probs).all(axis=1) | (probs < 0).any(axis=1))
     if len(bad):
         problems.append(f"{len(bad):,} rows hold NaN or negative values, the first is row {bad[0] + 1}")
-    elif len(probs) and (probs.sum(axis=1) <= 0).any():
+    elif exclusive and (probs.sum(axis=1) <= 0).any():
         problems.append("some rows are all zero")
+    elif not exclusive and (probs > 1).any():
+        problems.append("some values are above 1; each class has a probability of its own")
     if problems:
         raise DataError(f"predictions {str(path)!r}: " + "; ".join(problems))
     ordered = probs[[row_of[key] for key in wanted]]
-    return np.asarray(ordered / ordered.sum(axis=1, keepdims=True), dtype=np.float32)
+    if exclusive:
+        ordered = ordered / ordered.sum(axis=1, keepdims=True)
+    return np.asarray(ordered, dtype=np.float32)
 
 
 def _matrix(path: Path, table: pa.Table, class_names: Sequence[str]) -> NDArray[np.float64]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llm_relabel.changes import in_force
@@ -84,10 +86,13 @@ def _by_class(run: RunFolder, standing: list[Mapping[str, Any]]) -> list[tuple[s
         return []
     column = pq.read_table(path, columns=["given_label"])["given_label"]
     before: Counter[str] = Counter()
+    if pa.types.is_list(column.type):
+        before["(no label)"] += column.null_count
+        column = pc.list_flatten(column)
     for pair in column.value_counts().to_pylist():
-        value = pair["values"]
-        for name in value if isinstance(value, list) else [value]:
-            before[name if name is not None else "(no label)"] += pair["counts"]
+        name = pair["values"]
+        before[name if name is not None else "(no label)"] += pair["counts"]
+    before = +before
     after = Counter(before)
     for line in standing:
         if isinstance(line["new"], bool):  # one class of a multi-label item
