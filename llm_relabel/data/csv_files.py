@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -42,20 +42,24 @@ class CsvFile:
             tape = _Tape(text)
             records = self._records(tape)
             self._header = next(records, [])
+            tape.take()
             self._check_header(problems)
             width = len(self._header)
             indexes = {c: self._header.index(c) for c in wanted if c in self._header}
             absent = [column for column in wanted if column not in indexes]
             place = 0
+            raw = ""
             while True:
-                start = text.buffer.tell()
+                size = 0
                 rows: list[list[str]] = []
                 for row in records:
+                    raw = tape.take()
+                    size += len(raw)
                     rows.append(row)
                     if len(row) > width:
                         detail = f"{len(row)} cells under {width} columns"
                         problems.row("too many cells", place + len(rows), detail=detail)
-                    if len(rows) >= BATCH_ROWS or text.buffer.tell() - start > BATCH_CHARACTERS:
+                    if len(rows) >= BATCH_ROWS or size > BATCH_CHARACTERS:
                         break
                 if not rows:
                     break
@@ -66,7 +70,7 @@ class CsvFile:
                 cells.update((column, [None] * len(rows)) for column in absent)
                 yield Batch(range(place + 1, place + len(rows) + 1), cells)
                 place += len(rows)
-            if self._open_quote("".join(tape.lines)):
+            if raw and self._open_quote(raw):
                 problems.row(
                     'a cell opens with a quote " that never closes, and swallows the rest of '
                     "the file",
@@ -150,7 +154,7 @@ class CsvFile:
             return '"' + value.replace('"', '""') + '"'
         return value
 
-    def _parsed(self, lines: Sequence[str] | _Tape) -> Iterator[list[str]]:
+    def _parsed(self, lines: Iterable[str]) -> Iterator[list[str]]:
         return iter(csv.reader(lines, delimiter=self.delimiter))
 
     def _records(self, tape: _Tape) -> Iterator[list[str]]:
@@ -202,7 +206,19 @@ def _field_pattern(delimiter: str) -> re.Pattern[str]:
 class _Tape:
     """Lines for csv.reader, which keeps those that it has taken for the record at hand."""
 
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-        self.lines: list[str] = []
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self._taken: list[str] = []
         self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.number += 1
+            self._taken.append(line)
+            yield line
+
+    def take(self) -> str:
+        """The raw text read since the last call: one record, and blank lines before it."""
+        text = "".join(self._taken)
+        self._taken.clear()
+        return text

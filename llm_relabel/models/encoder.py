@@ -212,8 +212,8 @@ def load_encoder(name: str, local: Path | None) -> tuple[Any, Any]:
 
     if name == "embedded" and local is not None:
         check_bundled(local)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source = str(local) if local is not None else name
     only_local = local is not None
     try:

@@ -142,7 +142,7 @@ class SmallModel:
 def _design(embeddings: NDArray[np.float32], words: NDArray[np.float32]) -> NDArray[np.float32]:
     """Both blocks have rows of unit length, so neither outweighs the other; and a constant."""
     constant = np.ones((len(embeddings), 1), dtype=np.float32)
-    return np.hstack([embeddings, words, constant])
+    return np.asarray(np.hstack([embeddings, words, constant]), dtype=np.float32)
 
 
 def _indicators(targets: Targets) -> NDArray[np.float32]:
