@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from machine import facts, keep, rows_of, table
+from noise import flip
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
@@ -28,8 +30,6 @@ from llm_relabel.job import ModelSection
 from llm_relabel.models import SmallModel
 from llm_relabel.records import Targets
 from llm_relabel.store import cache_folder
-from machine import facts, keep, rows_of, table
-from noise import flip
 
 NOISES = (("sym", 0.2), ("sym", 0.4), ("conf", 0.2), ("conf", 0.4), ("inst", 0.2))
 SEEDS = (0, 1, 2)

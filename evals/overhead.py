@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from machine import facts, keep, table
 
 ROWS, CLASSES, WRONG, SEED, RUNS = 10_000, 20, 0.15, 0, 3

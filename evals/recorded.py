@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from machine import facts, keep, rows_of, table
 
 SETS = {

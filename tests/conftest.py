@@ -6,7 +6,6 @@ import socket
 from pathlib import Path
 
 import pytest
-
 import toy
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_relabel as lr
-import toy
 from llm_relabel.changes import in_force, reconcile, replay, roll_back
 from llm_relabel.definitions import load_definitions
 from llm_relabel.journal import Journal, read_lines, write_whole
@@ -60,8 +60,20 @@ GIVEN = {"i": "a", "j": "b", "k": None}
 
 def changes_of(round_number: int, labels: dict[str, str], before: dict) -> list[Change]:
     return [
-        Change(item, "label", round_number, before[item], new, "judge", "w", ("q",), "m", None,
-               "d", "agree")  # fmt: skip
+        Change(
+            item,
+            "label",
+            round_number,
+            before[item],
+            new,
+            "judge",
+            "w",
+            ("q",),
+            "m",
+            None,
+            "d",
+            "agree",
+        )  # fmt: skip
         for item, new in labels.items()
         if before[item] != new
     ]

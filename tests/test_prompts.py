@@ -102,9 +102,7 @@ def test_a_fence_is_never_in_its_text(text: str) -> None:
 
 
 def test_candidates_are_neutral_shuffled_and_stable() -> None:
-    orders = {
-        choose_candidates(issue(id=f"i{n}"), runner_up=None, seed=0) for n in range(40)
-    }
+    orders = {choose_candidates(issue(id=f"i{n}"), runner_up=None, seed=0) for n in range(40)}
     assert orders == {("NUM", "DESC"), ("DESC", "NUM")}
     again = [choose_candidates(issue(id="i7"), runner_up=None, seed=3) for _ in range(3)]
     assert len(set(again)) == 1

@@ -10,11 +10,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
-import llm_relabel as lr
 import toy
 from loopback import LoopbackServer
 from test_rounds import right_answer
+
+import llm_relabel as lr
 
 CONCURRENCY = 3
 
@@ -121,7 +121,7 @@ def test_other_data_labels_or_seed_is_refused(work: toy.Work) -> None:
     with pytest.raises(lr.RunChanged, match="seed was 0 and is 7"):
         lr.relabel(work.job)
     work.write_job()
-    work.data.write_text(work.data.read_text().replace("number 1\"", "number one\""))
+    work.data.write_text(work.data.read_text().replace('number 1"', 'number one"'))
     done = work.run("run", str(work.job))
     assert done.returncode == 2
     assert "data was" in done.stderr
@@ -132,7 +132,9 @@ def test_another_policy_decides_again_without_a_call(work: toy.Work) -> None:
         judge = {"model": "openai/toy", "base_url": server.openai_url}
         work.write_job(judge=judge, decide={"policy": "agree"}, detect={"quality": 0.99}, rounds=1)
         lr.relabel(work.job)
-        work.write_job(judge=judge, decide={"policy": "replace"}, detect={"quality": 0.99}, rounds=1)
+        work.write_job(
+            judge=judge, decide={"policy": "replace"}, detect={"quality": 0.99}, rounds=1
+        )
         lr.relabel(work.job)
         asked = len(server.requests)
         replaced = work.labels()

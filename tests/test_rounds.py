@@ -8,10 +8,10 @@ import json
 import random
 
 import pytest
-
-import llm_relabel as lr
 import toy
 from loopback import Fault, LoopbackServer, Received, rate_limited, refusal, server_error
+
+import llm_relabel as lr
 
 
 def right_answer(received: Received) -> dict[str, object]:
@@ -57,8 +57,7 @@ def test_agree_follows_the_judge_only_with_the_model(work: toy.Work) -> None:
     """Row 35 is wrong, its prediction too, and the judge is right: only `replace` mends it."""
     rows = [row for row in range(toy.ROWS) if toy.given(row) != toy.truth(row)]
     predictions = [
-        json.loads(line)
-        for line in (work.folder / "predictions.jsonl").read_text().splitlines()
+        json.loads(line) for line in (work.folder / "predictions.jsonl").read_text().splitlines()
     ]
     predictions[rows[0]]["pred_probs"] = [
         0.8 if name not in (toy.given(rows[0]), toy.truth(rows[0])) else 0.1 for name in toy.NAMES
@@ -161,9 +160,7 @@ def test_llm_judge_mends_and_reuses(work: toy.Work) -> None:
         assert summary["tokens"]["input"] > 0
         assert summary["cost"] == 0.0  # a server on this machine bills nothing
         # A new run over the same data pays nothing at all.
-        work.write_job(
-            judge={"model": "openai/toy", "base_url": server.openai_url}, output="again"
-        )
+        work.write_job(judge={"model": "openai/toy", "base_url": server.openai_url}, output="again")
         again = lr.relabel(work.job).summary
         assert len(server.requests) == first
         assert again["calls"] == 0

@@ -58,7 +58,10 @@ class Work:
         self.write_lines(
             "predictions.jsonl",
             [
-                {"id": f"i{row}", "pred_probs": [0.8 if n == predicted(row) else 0.1 for n in NAMES]}
+                {
+                    "id": f"i{row}",
+                    "pred_probs": [0.8 if n == predicted(row) else 0.1 for n in NAMES],
+                }
                 for row in range(ROWS)
             ],
         )
@@ -67,7 +70,9 @@ class Work:
             [{"id": f"i{row}", "label": truth(row), "confidence": 0.9} for row in range(ROWS)],
         )
         labels = {name: f"The text is about a kind of {name}." for name in NAMES}
-        (folder / "labels.yaml").write_text(yaml.safe_dump({"labels": labels}, sort_keys=False), encoding="utf-8")
+        (folder / "labels.yaml").write_text(
+            yaml.safe_dump({"labels": labels}, sort_keys=False), encoding="utf-8"
+        )
         self.write_job()
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:

@@ -34,13 +34,10 @@ class LabelCells:
         """Whether the cells are lists."""
         return self._lists > 0
 
-    def read(
-        self, cells: Sequence[Cell], places: Sequence[int], problems: Problems
-    ) -> list[Any]:
+    def read(self, cells: Sequence[Cell], places: Sequence[int], problems: Problems) -> list[Any]:
         """Text, list of text, or None for each cell; what cannot be read goes to `problems`."""
         return [
-            self._read_one(cell, place, problems)
-            for cell, place in zip(cells, places, strict=True)
+            self._read_one(cell, place, problems) for cell, place in zip(cells, places, strict=True)
         ]
 
     def _read_one(self, cell: Cell, place: int, problems: Problems) -> Any:
@@ -89,7 +86,9 @@ class LabelCells:
                 "multi-label data has a list in every row"
             )
         if len(self._kinds) > 1:
-            told = ", ".join(f"{kind} (first at {self._first[kind]})" for kind in sorted(self._kinds))
+            told = ", ".join(
+                f"{kind} (first at {self._first[kind]})" for kind in sorted(self._kinds)
+            )
             problems.whole(f"{self.column!r} mixes types: {told}; make them one type")
 
     def cell(self, value: LabelValue) -> Cell:

@@ -92,7 +92,9 @@ def with_cells(table: pa.Table, label: str, cells: Mapping[int, Cell], start: in
         if pa.types.is_dictionary(kind.type):
             column = column.dictionary_encode().cast(kind.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"a label cannot be written to {label!r} as {kind.type}: {error}") from error
+        raise DataError(
+            f"a label cannot be written to {label!r} as {kind.type}: {error}"
+        ) from error
     return table.set_column(index, kind, column)
 
 

@@ -110,7 +110,9 @@ class _Reader:
         for name, texts in shown.items():
             columns.fields.setdefault(name, []).append(pa.array(texts, pa.string()))
         columns.text.append(pa.array(joined, pa.string()))
-        columns.labels.append(_array(self._label.read(cells[section.label], places, self._problems)))
+        columns.labels.append(
+            _array(self._label.read(cells[section.label], places, self._problems))
+        )
         if section.gold is not None and self._gold is not None:
             gold = self._gold.read(cells[section.gold], places, self._problems)
             columns.gold.append(_array(gold))

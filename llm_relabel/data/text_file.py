@@ -115,7 +115,9 @@ class TextFile:
                 except UnicodeDecodeError as error:
                     good = error.object[: error.start].decode(self.codec, "replace")
                     where = f"byte 0x{error.object[error.start]:02x} at offset "
-                    where += f"{before - pending + error.start:,}, line {line + good.count(chr(10)):,}"
+                    where += (
+                        f"{before - pending + error.start:,}, line {line + good.count(chr(10)):,}"
+                    )
                     break
                 before += len(chunk)
             else:

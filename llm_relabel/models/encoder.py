@@ -40,7 +40,7 @@ class Encoder:
     Nothing heavy is loaded until a text must really be encoded.
     """
 
-    def __init__(self, name: str, *, cache: Path | None, folder: Path = Path(".")) -> None:
+    def __init__(self, name: str, *, cache: Path | None, folder: Path = Path()) -> None:
         """`cache` is a folder for vectors, or None; `folder` is where a relative path starts."""
         self.name = name
         self._cache = cache / "embeddings" if cache is not None else None

@@ -48,7 +48,9 @@ def load_predictions(
         )
     bad = np.flatnonzero(~np.isfinite(probs).all(axis=1) | (probs < 0).any(axis=1))
     if len(bad):
-        problems.append(f"{len(bad):,} rows hold NaN or negative values, the first is row {bad[0] + 1}")
+        problems.append(
+            f"{len(bad):,} rows hold NaN or negative values, the first is row {bad[0] + 1}"
+        )
     elif exclusive and (probs.sum(axis=1) <= 0).any():
         problems.append("some rows are all zero")
     elif not exclusive and (probs > 1).any():
@@ -90,9 +92,7 @@ def _read(path: Path) -> pa.Table:
     }
     reader = readers.get(path.suffix)
     if reader is None:
-        raise DataError(
-            f"predictions {str(path)!r}: the name must end in {', '.join(readers)}"
-        )
+        raise DataError(f"predictions {str(path)!r}: the name must end in {', '.join(readers)}")
     try:
         return reader(str(path))
     except FileNotFoundError:

@@ -40,7 +40,7 @@ class SmallModel:
         *,
         seed: int,
         cache: Path | None,
-        folder: Path = Path("."),
+        folder: Path = Path(),
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._section = section
@@ -99,7 +99,7 @@ class SmallModel:
                 folds=self._section.folds, epochs=self._section.epochs, seed=self._seed,
                 report=self._progress,
             )  # fmt: skip
-            probs = (probs + tuned) / 2
+            probs = np.asarray((probs + tuned) / 2, dtype=np.float32)
         return probs
 
     def predict(self, targets: Targets, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -121,22 +121,31 @@ class SmallModel:
                 self._encoder, self.texts, targets, texts,
                 epochs=self._section.epochs, seed=self._seed,
             )  # fmt: skip
-            probs = (probs + tuned) / 2
+            probs = np.asarray((probs + tuned) / 2, dtype=np.float32)
+        return probs
+
+    def plain_pass(self, targets: Targets) -> tuple[NDArray[np.float32], float]:
+        """(rows, classes) leave-out probabilities, trained on all known rows; and the penalty."""
+        scores, penalty = self._ridge.leave_out(_indicators(targets), targets.known)
+        return _calibrate(scores, targets).apply(scores), penalty
+
+    def robust_pass(
+        self, targets: Targets, probs: NDArray[np.float32], penalty: float
+    ) -> NDArray[np.float32]:
+        """The same, not learning from rows that `probs`, then the refit itself, doubts."""
+        y = _indicators(targets)
+        for _ in range(REFITS):
+            train = targets.known & ~_doubted(probs, targets)
+            scores, _ = self._ridge.leave_out(y, train, penalty)
+            probs = _calibrate(scores, targets).apply(scores)
         return probs
 
     def _ridge_probs(self, targets: Targets) -> NDArray[np.float32]:
-        """The mean of the plain pass and, for exclusive classes, the robust one."""
-        y = _indicators(targets)
-        scores, penalty = self._ridge.leave_out(y, targets.known)
-        plain = _calibrate(scores, targets).apply(scores)
+        plain, penalty = self.plain_pass(targets)
         if not targets.exclusive:
             return plain
-        robust = plain
-        for _ in range(REFITS):
-            train = targets.known & ~_doubted(robust, targets)
-            scores, _ = self._ridge.leave_out(y, train, penalty)
-            robust = _calibrate(scores, targets).apply(scores)
-        return (plain + robust) / 2
+        robust = self.robust_pass(targets, plain, penalty)
+        return np.asarray((plain + robust) / 2, dtype=np.float32)
 
 
 def _design(embeddings: NDArray[np.float32], words: NDArray[np.float32]) -> NDArray[np.float32]:
