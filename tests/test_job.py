@@ -111,7 +111,7 @@ def test_definitions_file(tmp_path: Path) -> None:
         "instruction: Decide.\nlabels:\n  NO: negative\n  1: {definition: one, not: [x]}\n"
     )
     found = load_definitions(path)
-    assert found.names == ("no", "1") or found.names == ("false", "1")
+    assert found.names == ("false", "1")  # YAML reads NO as false
     path.write_text("labels:\n  a: x\n  a: y\n")
     with pytest.raises(lr.DefinitionsError, match="written twice"):
         load_definitions(path)
@@ -147,7 +147,7 @@ def test_a_paid_judge_without_a_cap_is_refused(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-not-a-key")
     work.write_job(judge={"model": "openai/gpt-4o-mini"})
-    with pytest.raises(lr.JobError, match="is paid and judge.max_cost is not set"):
+    with pytest.raises(lr.JobError, match=r"is paid and judge\.max_cost is not set"):
         lr.relabel(work.job)
 
 

@@ -73,7 +73,7 @@ def changes_of(round_number: int, labels: dict[str, str], before: dict) -> list[
             None,
             "d",
             "agree",
-        )  # fmt: skip
+        )
         for item, new in labels.items()
         if before[item] != new
     ]

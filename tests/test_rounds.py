@@ -194,7 +194,7 @@ def test_one_re_ask_says_what_was_wrong(work: toy.Work) -> None:
         work.llm(server.openai_url)
         summary = lr.relabel(work.job).summary
     assert summary["rounds"][0]["failed"] == 0
-    again = [r for r in server.requests if len(r.body["messages"]) > 2][0]
+    again = next(r for r in server.requests if len(r.body["messages"]) > 2)
     assert "'fruits' is not one of the defined labels" in again.body["messages"][-1]["content"]
     assert summary["calls"] == len(server.requests)
 
@@ -274,7 +274,7 @@ def test_max_cost_is_kept_and_what_was_paid_is_used(work: toy.Work) -> None:
     with LoopbackServer(right_answer) as server:
         judge = {"model": "openai/toy", "base_url": server.openai_url, "prices": prices}
         work.write_job(judge={**judge, "max_cost": 0.1, "concurrency": 4})
-        with pytest.raises(lr.Paused, match="raise judge.max_cost"):
+        with pytest.raises(lr.Paused, match=r"raise judge\.max_cost"):
             lr.relabel(work.job)
         paused = work.summary
         assert 0 < paused["cost"] <= 0.1

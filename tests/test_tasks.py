@@ -101,7 +101,7 @@ def test_invalid_answers_say_why(text: str, told: str) -> None:
     assert told in str(caught.value)
 
 
-@given(st.text() | st.builds(lambda v: json.dumps(v), st.recursive(
+@given(st.text() | st.builds(json.dumps, st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(
         ["label", "labels", "confidence", "rationale", "x"]), inner))))  # fmt: skip

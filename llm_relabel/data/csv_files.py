@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -132,7 +133,7 @@ class CsvFile:
         padded = record + [""] * missing
         expected = [*padded[:index], value, *padded[index + 1 :]]
         # The scanner above and the reader must agree, or a neighbour could be damaged.
-        if list(self._parsed(new.splitlines(keepends=True))) != [expected]:
+        if list(self._parsed(io.StringIO(new, newline=""))) != [expected]:
             raise DataError(
                 f"the dataset {self.name!r} has a record whose quotes cannot be kept: "
                 f"{body[:80]!r}; write the file again with a CSV library"

@@ -1,4 +1,4 @@
-"""Any source becomes a Dataset: batches of cells into Arrow columns, all problems in one message."""
+"""Any source becomes a Dataset: batches of cells into Arrow, all problems in one message."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ BATCH_CHARACTERS = 32_000_000
 
 Cell: TypeAlias = Any
 """A label cell in the format's own type: text, int, bool, float, a list of those, or None."""
+
+
+def is_missing(cell: Cell) -> bool:
+    """Whether a cell of any column holds nothing: null, empty text, or pandas' NaN."""
+    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Text files in any encoding: streamed as text, rewritten so that unchanged text keeps its bytes."""
+"""Text files in any encoding: streamed, and rewritten so that unchanged text keeps its bytes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TextFile:
         else:
             asked = _codec(wanted)
             plain = _PLAIN.get(asked, asked)
-            # "utf-16" alone leaves the byte order to the mark; any other codec is taken at its word.
+            # "utf-16" alone leaves the byte order to the mark; any other is taken at its word.
             same = marked == plain or (asked in _PLAIN and marked.startswith(asked))
             self.codec, self.mark = (marked, mark) if same else (plain, b"")
         if self.codec == "utf-8" and head.count(0) * 5 > len(head):

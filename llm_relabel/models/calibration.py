@@ -43,6 +43,7 @@ def calibrate(
     """Fit to the labels `matrix` (rows, classes) of the given rows, by maximum likelihood."""
     if len(rows) > FIT_ROWS:
         rows = rows[np.linspace(0, len(rows) - 1, FIT_ROWS).astype(np.int64)]
+    count = max(1, len(rows))  # with no labels the prior alone decides
     s = scores[rows].astype(np.float64)
     y = matrix[rows].astype(np.float64)
 
@@ -60,7 +61,7 @@ def calibrate(
         gradient = np.concatenate(
             [[slope * float((gap * s).sum())], gap.sum(axis=0) + SHIFT_PRIOR * shift]
         )
-        return value / len(rows), gradient / len(rows)
+        return value / count, gradient / count
 
     start = np.concatenate([[np.log(5.0)], np.zeros(s.shape[1])])
     bounds = [(-3.0, 5.0)] + [(-10.0, 10.0)] * s.shape[1]

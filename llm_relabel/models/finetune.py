@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from llm_relabel.models.calibration import calibrate
 from llm_relabel.models.encoder import MAX_TOKENS, Encoder, mean_pool
@@ -63,8 +64,8 @@ def finetuned_out_of_fold(
     for fold, train in zip(numbers, trains, strict=True):
         held = np.flatnonzero(fold_of == fold)
         scores[held] = _train_and_score(
-            encoder, [texts[row] for row in train], targets.matrix[train],
-            [texts[row] for row in held], exclusive=targets.exclusive, epochs=epochs,
+            encoder, [texts[row] for row in train.tolist()], targets.matrix[train],
+            [texts[row] for row in held.tolist()], exclusive=targets.exclusive, epochs=epochs,
             seed=seed + int(fold), count=count,
         )  # fmt: skip
     known = np.flatnonzero(targets.known)
@@ -87,11 +88,12 @@ def finetuned_predict(
     """
     train = np.flatnonzero(targets.known)
     scores = _train_and_score(
-        encoder, [texts[row] for row in train], targets.matrix[train], list(new_texts),
+        encoder, [texts[row] for row in train.tolist()], targets.matrix[train], list(new_texts),
         exclusive=targets.exclusive, epochs=epochs, seed=seed, count=lambda _rows: None,
     )  # fmt: skip
     # Log-probabilities where classes exclude each other, else logits.
-    return np.exp(scores) if targets.exclusive else 1 / (1 + np.exp(-scores))
+    probs = np.exp(scores) if targets.exclusive else expit(scores)
+    return np.asarray(probs, dtype=np.float32)
 
 
 def _folds(targets: Targets, groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
@@ -190,6 +192,7 @@ def _train(
             {"params": network.head.parameters(), "lr": HEAD_LEARNING_RATE},
         ],
         weight_decay=WEIGHT_DECAY,
+        fused=True,  # on a CPU several times faster a step than the plain loop over parameters
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -207,7 +210,7 @@ def _train(
                 else torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
             )
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
             optimizer.step()
             schedule.step()
@@ -246,7 +249,7 @@ def _pad(ids: TokenIds, pad: int) -> tuple[Any, Any]:
     """(batch, tokens) ids and their mask."""
     import torch
 
-    width = max(1, max(len(one) for one in ids))
+    width = max([1, *(len(one) for one in ids)])
     tokens = torch.full((len(ids), width), pad)
     mask = torch.zeros((len(ids), width), dtype=torch.long)
     for line, one in enumerate(ids):

@@ -98,6 +98,8 @@ class LeaveOutRidge:
         rows = np.flatnonzero(train & self._single)
         if len(rows) < ENOUGH_SINGLES:
             rows = np.flatnonzero(train)
+        if len(rows) == 0:
+            return PENALTIES[-1]
         if len(rows) > CHUNK:
             rows = rows[np.linspace(0, len(rows) - 1, CHUNK).astype(np.int64)]
         projected = self._x[rows].astype(np.float64) @ vectors

@@ -1,0 +1,187 @@
+"""Every format out: only the changed cells differ, and nothing is half written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_data_read import ROWS, jsonl, read, write
+
+from llm_relabel.errors import DataError
+
+CELL = st.text(alphabet=st.sampled_from("ab\"',;|\t\n\r\\{}[]é日\u2028 :"))
+TEXT = CELL.map(lambda text: "t" + text)
+LABEL = st.none() | CELL.filter(lambda text: text != "")
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | CELL,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(CELL, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def json_rows(draw: Any) -> list[dict[str, Any]]:
+    rows = draw(st.lists(st.fixed_dictionaries({"text": TEXT, "label": LABEL, "x": VALUE}),
+                         min_size=1, max_size=6))  # fmt: skip
+    orders = st.permutations(["text", "label", "x"])
+    return [{key: row[key] for key in draw(orders)} for row in rows]
+
+
+def changed_rows(data: Any, rows: int) -> dict[int, str | None]:
+    return data.draw(st.dictionaries(st.integers(0, rows - 1), LABEL))
+
+
+def check(path: Path, changes: dict[int, str | None], parse: Any) -> None:
+    dataset = read(path)
+    same = dataset.write(path.parent, "same", {})
+    assert same.read_bytes() == path.read_bytes()
+    out = dataset.write(path.parent, "out", changes)
+    old, new = parse(path.read_bytes()), parse(out.read_bytes())
+    for row, (before, after) in enumerate(zip(old, new, strict=True)):
+        if row in changes:
+            assert (after["label"] or None) == changes[row]
+        else:
+            assert after == before
+        assert {**after, "label": 0} == {**before, "label": 0}
+        assert [k for k in after if k != "label"] == [k for k in before if k != "label"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(json_rows(), st.booleans(), st.sampled_from(["\n", "\r\n"]), st.data())
+def test_json_lines(rows, ascii_only, ending, data) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "d.jsonl"
+        text = ending.join(json.dumps(row, ensure_ascii=ascii_only) for row in rows)
+        path.write_bytes(text.encode())
+        check(path, changed_rows(data, len(rows)),
+              lambda raw: [json.loads(x) for x in raw.decode().split("\n") if x.strip()])  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(json_rows(), st.booleans(), st.sampled_from([None, 0, 2]), st.data())
+def test_json_arrays(rows, ascii_only, indent, data) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "d.json"
+        path.write_text(json.dumps(rows, ensure_ascii=ascii_only, indent=indent), encoding="utf-8")
+        check(path, changed_rows(data, len(rows)), json.loads)
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("d.csv", ","), ("d.csv", ";"), ("d.tsv", "\t")])
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(TEXT, LABEL, CELL), min_size=1, max_size=6),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    ending=st.sampled_from(["\n", "\r\n"]),
+    data=st.data(),
+)
+def test_delimited(name, delimiter, rows, quoting, ending, data) -> None:
+    def parse(raw: bytes) -> list[dict[str, Any]]:
+        text = io.StringIO(raw.decode(), newline="")
+        return list(csv.DictReader(text, delimiter=delimiter))
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=delimiter, quoting=quoting, lineterminator=ending)
+            writer.writerows([("text", "label", "x"), *rows])
+        check(path, changed_rows(data, len(rows)), parse)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b'{"label":"x","text":"t"}\n', b'{"label":"new","text":"t"}\n'),
+        (b'{ "text" : "t" , "label" :null }', b'{ "text" : "t" , "label" :"new" }'),
+        (b'{"text": "t"}\n', b'{"text": "t", "label": "new"}\n'),
+        (b'{"a": {"label": "x"}, "text": "t", "label": "x"}\r\n',
+         b'{"a": {"label": "x"}, "text": "t", "label": "new"}\r\n'),
+        (b'\xef\xbb\xbf{"text": "t", "label": "x"}', b'\xef\xbb\xbf{"text": "t", "label": "new"}'),
+    ],
+)  # fmt: skip
+def test_only_the_value_changes(tmp_path: Path, line: bytes, expected: bytes) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(b'{"text": "s", "label": "x"}\n' if not line.startswith(b"\xef") else b"")
+    path.write_bytes(path.read_bytes() + line)
+    row = 0 if line.startswith(b"\xef") else 1
+    out = read(path).write(tmp_path, "out", {row: "new"})
+    assert out.read_bytes().endswith(expected)
+
+
+def test_types_are_kept(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
+    out = read(jsonl(tmp_path / "d.jsonl", rows)).write(tmp_path, "out", {0: "1"})
+    assert json.loads(out.read_text().splitlines()[0])["label"] == 1
+    with pytest.raises(DataError, match="holds number values"):
+        read(tmp_path / "d.jsonl").write(tmp_path, "out", {0: "cat"})
+    many = [{"text": "a", "label": ["x"]}, {"text": "b", "label": []}]
+    out = read(jsonl(tmp_path / "m.jsonl", many)).write(tmp_path, "out", {1: ("x", "y"), 0: ()})
+    assert [json.loads(line)["label"] for line in out.read_text().splitlines()] == [[], ["x", "y"]]
+
+
+def test_parquet_keeps_everything_else(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["a", "b", "c", "d"], pa.large_string()),
+            "label": pa.array(["x", "y", None, "x"]).dictionary_encode(),
+            "n": pa.array([1, 2, 3, 4], pa.int16()),
+        }
+    ).replace_schema_metadata({"made": "by a test"})
+    path = tmp_path / "d.parquet"
+    pq.write_table(table, path, row_group_size=3, compression="zstd")
+    out = read(path).write(tmp_path, "out", {2: "y", 3: "z"})
+    back = pq.read_table(out)
+    assert back.schema.equals(table.schema, check_metadata=True)
+    assert back["label"].to_pylist() == ["x", "y", "y", "z"]
+    assert back.drop(["label"]).equals(table.drop(["label"]))
+    described = pq.ParquetFile(out).metadata
+    assert described.num_row_groups == 2
+    assert described.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_class_labels_go_out_as_numbers(tmp_path: Path) -> None:
+    import datasets
+
+    names = datasets.ClassLabel(names=["neg", "pos"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": names})
+    rows = {"text": ["a", "b", "c"], "label": [0, 1, -1]}
+    made = datasets.Dataset.from_dict(rows, features=features)
+    made.save_to_disk(str(tmp_path / "saved"))
+    made.to_parquet(tmp_path / "d.parquet")
+    for path in (tmp_path / "saved", tmp_path / "d.parquet"):
+        data = read(path)
+        assert data.class_names == ("neg", "pos")
+        assert data.labels.to_pylist() == ["neg", "pos", None]
+        out = data.write(tmp_path / "out", "dataset", {0: "pos", 2: "neg"})
+        again = read(out)
+        assert again.labels.to_pylist() == ["pos", "pos", "neg"]
+        assert again.class_names == ("neg", "pos")
+    loaded = datasets.load_from_disk(str(tmp_path / "out" / "dataset"))
+    assert loaded.features == made.features
+    assert loaded["label"][:] == [1, 1, 0]
+
+
+def test_input_that_changed_meanwhile_is_not_written(tmp_path: Path) -> None:
+    path = write(tmp_path, "jsonl")
+    data = read(path)
+    path.write_text(path.read_text().replace("one", "ONE"))
+    with pytest.raises(DataError, match="changed meanwhile"):
+        data.write(tmp_path, "out", {0: "y"})
+    assert not (tmp_path / "out.jsonl").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.jsonl"]
+
+
+def test_rows_stay_in_order(tmp_path: Path) -> None:
+    for kind in ("jsonl", "csv", "parquet"):
+        data = read(write(tmp_path, kind))
+        again = read(data.write(tmp_path, "out", {1: "y"}))
+        assert again.labels.to_pylist() == ["x", "y", "y"]
+        assert again.text.to_pylist() == [row["text"] for row in ROWS]
