@@ -116,8 +116,8 @@ def main() -> None:
     markdown = (
         "# The main job with recorded LLM answers as the judge\n\n"
         "`python evals/recorded.py`. `labels before` and `after` are accuracies over the rows\n"
-        "with gold; a missing label counts as wrong. `numclaim_analyst` has no label on 872 rows, which\n"
-        "the job fills. The default policy is `agree`; `replace` is shown beside it.\n\n"
+        "with gold; a missing label counts as wrong. `numclaim_analyst` has no label on 872 rows,\n"
+        "which the job fills. The default policy is `agree`; `replace` is shown beside it.\n\n"
         + table(header, lines)
         + f"\n\nMeasured on: {about}\n"
     )

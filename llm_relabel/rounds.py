@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ class JobRunner:
             self._asked,
         )
         folder = self.run.round(number)
-        journal.write_lines(folder / "issues.jsonl", (runs.issue_line(issue) for issue in issues))
+        journal.write_lines(folder / "issues.jsonl", self._issue_lines(issues))
         asks = self._plan(number, to_judge, predictions.pred_probs)
         tally.deferred = len(issues) - len(asks)
         pause: Paused | None = None
@@ -186,6 +186,11 @@ class JobRunner:
         flagged[[issue.row for issue in issues]] = True
         quality = task.label_quality(self._current, pred_probs)
         tally.gold = dict(flagging_against_gold(task, self._current, gold, flagged, quality))
+
+    def _issue_lines(self, issues: Sequence[LabelIssue]) -> Iterator[dict[str, Any]]:
+        texts = self.prepared.dataset.text.take(np.array([i.row for i in issues], dtype=np.int64))
+        for issue, text in zip(issues, texts, strict=True):
+            yield runs.issue_line(issue, text.as_py())
 
     # Judge
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,8 @@ from llm_relabel.errors import RunChanged, RunError, RunLocked
 from llm_relabel.job import Job
 from llm_relabel.journal import Journal, read_lines, write_whole
 from llm_relabel.records import Ask, Decision, LabelIssue, LabelValue, Tokens, Verdict
+
+EXCERPT = 300  # characters of an item that reports show
 
 
 class RunFolder:
@@ -129,6 +131,15 @@ class RunFolder:
         """All verdicts of a round, in the order they arrived."""
         return [_verdict(line) for line in read_lines(self.round(number) / "verdicts.jsonl")]
 
+    def excerpts(self, ids: Collection[str]) -> dict[str, str]:
+        """The start of the text of these items, from the issues of all rounds, by id."""
+        found: dict[str, str] = {}
+        for path in sorted(self.path.glob("round-*/issues.jsonl")):
+            for line in read_lines(path):
+                if line["id"] in ids:
+                    found[line["id"]] = line.get("text", "")
+        return found
+
     # Summary
 
     def summary(self) -> dict[str, Any]:
@@ -167,8 +178,8 @@ def ask_line(ask: Ask) -> dict[str, Any]:
     }
 
 
-def issue_line(issue: LabelIssue) -> dict[str, Any]:
-    """A label issue as its line."""
+def issue_line(issue: LabelIssue, text: str) -> dict[str, Any]:
+    """A label issue as its line, with the start of its text for people who read reports."""
     return {
         "id": issue.id,
         "given_label": _plain(issue.given_label),
@@ -176,6 +187,7 @@ def issue_line(issue: LabelIssue) -> dict[str, Any]:
         "predicted_label": _plain(issue.predicted_label),
         "label_quality": issue.label_quality,
         "reason": issue.reason,
+        "text": text[:EXCERPT] + (" ..." if len(text) > EXCERPT else ""),
     }
 
 

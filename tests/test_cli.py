@@ -28,6 +28,7 @@ def test_run_status_report_rollback(work: toy.Work) -> None:
     report = work.run("report", "run").stdout
     assert "## The largest sets of changes" in report
     page = (work.run_folder / "report.html").read_text(encoding="utf-8")
+    assert "the hammer number" in page  # the changed items can be read
     assert not re.search(r'(src|href)="?https?:', page)
     first = work.lines("changes.jsonl")[0]
     undone = work.run("rollback", "run", "--id", first["id"])

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_data_read import ROWS, jsonl, read, write
 
@@ -55,6 +55,10 @@ def check(path: Path, changes: dict[int, str | None], parse: Any) -> None:
         assert [k for k in after if k != "label"] == [k for k in before if k != "label"]
 
 
+def parse_lines(raw: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in raw.decode().split("\n") if line.strip()]
+
+
 @settings(max_examples=80, deadline=None)
 @given(json_rows(), st.booleans(), st.sampled_from(["\n", "\r\n"]), st.data())
 def test_json_lines(rows, ascii_only, ending, data) -> None:
@@ -62,8 +66,7 @@ def test_json_lines(rows, ascii_only, ending, data) -> None:
         path = Path(folder) / "d.jsonl"
         text = ending.join(json.dumps(row, ensure_ascii=ascii_only) for row in rows)
         path.write_bytes(text.encode())
-        check(path, changed_rows(data, len(rows)),
-              lambda raw: [json.loads(x) for x in raw.decode().split("\n") if x.strip()])  # fmt: skip
+        check(path, changed_rows(data, len(rows)), parse_lines)
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,6 +91,8 @@ def test_delimited(name, delimiter, rows, quoting, ending, data) -> None:
         text = io.StringIO(raw.decode(), newline="")
         return list(csv.DictReader(text, delimiter=delimiter))
 
+    # Python's writer leaves a lone carriage return unquoted when its own line ends lack one.
+    assume(quoting == csv.QUOTE_ALL or not any("\r" in (cell or "") for r in rows for cell in r))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         with path.open("w", encoding="utf-8", newline="") as file:

@@ -47,21 +47,23 @@ class Facts:
 def gather(run: RunFolder, summary: Mapping[str, Any]) -> Facts:
     """Read what the report shows. `summary` is `summary.json`."""
     standing = in_force(run.changes())
-    pairs = Counter((_show(line["old"], line), _show(line["new"], line)) for line in standing)
-    moves = []
-    for (old, new), count in pairs.most_common(LARGEST):
-        lines = [
-            line
-            for line in standing
-            if (_show(line["old"], line), _show(line["new"], line)) == (old, new)
-        ]
-        moves.append(Move(old, new, count, [_change(line) for line in lines[:EXAMPLES]]))
+    by_pair: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for line in standing:
+        by_pair.setdefault((_show(line["old"], line), _show(line["new"], line)), []).append(line)
+    largest = sorted(by_pair.items(), key=lambda pair: -len(pair[1]))[:LARGEST]
+    shown = standing[:CHANGES_SHOWN]
+    examples = [line for _, lines in largest for line in lines[:EXAMPLES]]
+    texts = run.excerpts({line["id"] for line in [*shown, *examples]})
+    moves = [
+        Move(old, new, len(lines), [_change(line, texts) for line in lines[:EXAMPLES]])
+        for (old, new), lines in largest
+    ]
     return Facts(
         summary=summary,
         job=run.job(),
         sentence=sentence(summary),
         moves=moves,
-        changes=[_change(line) for line in standing[:CHANGES_SHOWN]],
+        changes=[_change(line, texts) for line in shown],
         changes_left_out=max(0, len(standing) - CHANGES_SHOWN),
         by_class=_by_class(run, standing),
     )
@@ -104,14 +106,14 @@ def _by_class(run: RunFolder, standing: list[Mapping[str, Any]]) -> list[tuple[s
     return [(name, before[name], after[name]) for name in sorted({*before, *after})]
 
 
-def _change(line: Mapping[str, Any]) -> dict[str, str]:
+def _change(line: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
     return {
         "id": str(line["id"]),
         "round": str(line["round"]),
         "old": _show(line["old"], line),
         "new": _show(line["new"], line),
         "why": _cut(str(line["why"])),
-        "text": _cut(str(line.get("text", ""))),
+        "text": texts.get(line["id"], ""),
     }
 
 

@@ -78,7 +78,7 @@ def _status_lines(summary: Mapping[str, Any]) -> list[str]:
     if "calls" not in summary:
         return lines
     cost = summary["cost"]
-    money = "price unknown" if cost is None else f"${cost:.4f}"
+    money = "price unknown" if cost is None else f"${cost:.4f}" if cost else "$0"
     lines.append(
         f"Judge: {summary['judge']['model']}; {summary['calls']:,} calls, {summary['cached']:,} "
         f"answers from the cache, {money}, {summary['seconds']:.0f} s"
