@@ -75,11 +75,10 @@ def sentence(summary: Mapping[str, Any]) -> str:
         return f"The run is {summary['status']}: {summary['reason']}."
     rows, changed = summary["rows"], summary["changed"]
     rounds = len(summary["rounds"])
-    text = (
+    return (
         f"{changed:,} of {rows:,} labels were changed ({changed / rows:.1%}) in {rounds} "
         f"round{'' if rounds == 1 else 's'}; {summary['judge']['note']}."
     )
-    return text
 
 
 def _by_class(run: RunFolder, standing: list[Mapping[str, Any]]) -> list[tuple[str, int, int]]:
