@@ -208,5 +208,7 @@ def _exit_code() -> int:
 
 
 def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001 - the signature is signal's
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+        raise KeyboardInterrupt  # started in the background, where Ctrl-C is meant for others
     # As Ctrl-C: the event loop then cancels what is in flight and journals stay whole.
     signal.raise_signal(signal.SIGINT)
