@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from llm_relabel.errors import DefinitionsError, nearest
 
 
+# What `init` writes where a person must write.
+PLACEHOLDER = "TO WRITE:"
+
+
 class LabelDefinition(BaseModel):
     """One class: its meaning, items that are it, items that look like it and are not."""
 
@@ -37,6 +41,11 @@ class LabelDefinitions(BaseModel):
     def names(self) -> tuple[str, ...]:
         """The class names, in the order of `pred_probs`."""
         return tuple(self.labels)
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """The classes whose definition is still the placeholder that `init` wrote."""
+        return tuple(n for n, d in self.labels.items() if d.definition.startswith(PLACEHOLDER))
 
     def sha256(self) -> str:
         """The hash that provenance records; it changes with any word of any definition."""

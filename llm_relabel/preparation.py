@@ -85,6 +85,14 @@ def prepare(job: Job) -> Prepared:
     problems, warnings = check_labels(task, dataset)
     if problems:
         raise DefinitionsError(f"data {job.data.path!r}: " + "; ".join(problems))
+    if definitions.unwritten:
+        told = (
+            f"{len(definitions.unwritten)} definitions are still to be written "
+            f"({', '.join(definitions.unwritten[:5])}); the judge reads nothing else of a label"
+        )
+        if job.judge.provider not in ("embedded", "recorded"):
+            raise DefinitionsError(f"labels {job.labels!r}: {told}")
+        warnings.append(told)
     own = None
     if job.model.predictions is not None:
         if job.model.finetune:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import yaml
 
 from llm_relabel.data import Dataset, read_dataset
+from llm_relabel.definitions import PLACEHOLDER
 from llm_relabel.errors import JobError
 from llm_relabel.job import make_job
 
@@ -85,7 +86,7 @@ def _job_text(raw: Mapping[str, Any]) -> str:
 
 
 def _labels_text(dataset: Dataset, names: list[str]) -> str:
-    labels = {name: {"definition": f"TO WRITE: what makes an item {name!r}, and how it differs "
+    labels = {name: {"definition": f"{PLACEHOLDER} what makes an item {name!r}, and how it differs "
                      "from its neighbours.", "examples": []} for name in names}  # fmt: skip
     texts = dataset.text
     for row in range(min(len(dataset), 20_000)):

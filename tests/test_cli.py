@@ -100,7 +100,13 @@ def test_init_writes_a_job_that_runs(work: toy.Work) -> None:
     assert done.returncode == 0, done.stderr
     labels = yaml.safe_load((home / "labels.yaml").read_text(encoding="utf-8"))
     assert set(labels["labels"]) == set(toy.NAMES)
-    assert work.run("run", str(home / "job.yaml")).returncode == 0
+    # Definitions that nobody wrote never meet a paid judge.
+    paid = work.run("run", str(home / "job.yaml"), "--set", "judge={model: openai/x, max_cost: 1}")
+    assert paid.returncode == 2
+    assert "3 definitions are still to be written" in paid.stderr
+    done = work.run("run", str(home / "job.yaml"))
+    assert done.returncode == 0
+    assert "Warning: 3 definitions are still to be written" in done.stdout
     assert work.run("init", "data.jsonl", "--text", "text", "--label", "label",
                     "-o", str(home)).returncode == 2  # fmt: skip
 
