@@ -2,8 +2,12 @@
 
     python evals/load_rows.py
 
-Each size is read in a process of its own. `objects` is what `len(gc.get_objects())` grew by
-while the dataset is held.
+Each size is read in a process of its own, once with an id column and once with ids made from
+the content. A file of one row is read first, so that what is imported on the first use is not
+counted. `objects` is what `len(gc.get_objects())` grew by while the dataset is held; text and
+numbers are unknown to gc, so `blocks` is the same for `sys.getallocatedblocks()`, which counts
+everything that Python allocates. `peak_mb` is the whole process, its libraries included
+(`start_mb` before reading).
 """
 
 from __future__ import annotations
@@ -25,39 +29,68 @@ from llm_relabel.job import DataSection
 SIZES = (10_000, 100_000, 1_000_000)
 
 
-def measure(path: str) -> None:
+def measure(path: str, small: str, ids: str) -> None:
     """Read one file and print what it took as JSON; runs in a process of its own."""
-    section = DataSection(path=path, text="text", label="label", id="id")
+    section = DataSection(path=path, text="text", label="label", id=ids or None)
+    read_dataset(section.model_copy(update={"path": small}), Path)
     gc.collect()
-    objects, began = len(gc.get_objects()), time.monotonic()
+    start = peak_mb()
+    objects, blocks = len(gc.get_objects()), sys.getallocatedblocks()
+    began = time.monotonic()
     data = read_dataset(section, Path)
     seconds = time.monotonic() - began
     gc.collect()
-    grown = len(gc.get_objects()) - objects
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"rows": len(data), "seconds": round(seconds, 2), "objects": grown,
-                      "peak_mb": round(peak)}))  # fmt: skip
+    objects, blocks = len(gc.get_objects()) - objects, sys.getallocatedblocks() - blocks
+    print(json.dumps({"rows": len(data), "ids": ids or "from content", "seconds": round(seconds, 2),
+                      "start_mb": start, "peak_mb": peak_mb(), "objects": objects,
+                      "blocks": blocks}))  # fmt: skip
+
+
+def peak_mb() -> int:
+    """The most memory that this process has held."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def write(path: Path, size: int) -> None:
+    """`size` rows of one short message each."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in range(size):
+            line = {"id": f"r{row}", "text": f"a short message, number {row}",
+                    "label": f"class {row % 20}"}  # fmt: skip
+            file.write(json.dumps(line) + "\n")
 
 
 def main() -> None:
     found = []
     with tempfile.TemporaryDirectory() as folder:
+        small = Path(folder) / "1.jsonl"
+        write(small, 1)
         for size in SIZES:
             path = Path(folder) / f"{size}.jsonl"
-            with path.open("w", encoding="utf-8") as file:
-                for row in range(size):
-                    line = {"id": f"r{row}", "text": f"a short message, number {row}",
-                            "label": f"class {row % 20}"}  # fmt: skip
-                    file.write(json.dumps(line) + "\n")
-            done = subprocess.run([sys.executable, __file__, str(path)], capture_output=True,
-                                  text=True, check=True)  # fmt: skip
-            found.append(json.loads(done.stdout))
+            write(path, size)
+            for ids in ("id", ""):
+                command = [sys.executable, __file__, str(path), str(small), ids]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                found.append(json.loads(done.stdout))
             path.unlink()
     about = facts("llm_relabel", "pyarrow", "numpy")
-    lines = [[f"{f['rows']:,}", f["seconds"], f["peak_mb"], f["objects"]] for f in found]
+    lines = [[f"{f['rows']:,}", f["ids"], f["seconds"], f["start_mb"], f["peak_mb"], f["objects"],
+              f["blocks"]] for f in found]  # fmt: skip
     markdown = (
-        "# Reading short JSONL rows\n\n`python evals/load_rows.py`\n\n"
-        + table(["rows", "seconds", "peak MB", "Python objects more"], lines)
+        "# Reading short JSONL rows\n\n`python evals/load_rows.py`. What Python holds does not "
+        "grow with the rows.\n\n"
+        + table(
+            [
+                "rows",
+                "ids",
+                "seconds",
+                "MB before",
+                "peak MB",
+                "gc objects more",
+                "Python blocks more",
+            ],
+            lines,
+        )
         + f"\n\nMeasured on: {about}\n"
     )
     keep("load_rows", {"about": about, "results": found}, markdown)
@@ -65,6 +98,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        measure(sys.argv[1])
+        measure(*sys.argv[1:])
     else:
         main()

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llm_relabel.errors import DefinitionsError, nearest
 
-
 # What `init` writes where a person must write.
 PLACEHOLDER = "TO WRITE:"
 

@@ -1,14 +1,12 @@
-"""CSV and TSV files: Python's own csv dialect, and a cell replaced inside its raw record."""
+"""CSV and TSV files with a header row, read in Python's own csv dialect."""
 
 from __future__ import annotations
 
 import csv
-import io
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 
+from llm_relabel.data.csv_cells import RecordEditor
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import copy_unchanged
 from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell
@@ -17,71 +15,65 @@ from llm_relabel.errors import DataError
 
 DELIMITERS = (",", ";", "\t", "|")
 # The largest that fits a C long everywhere; the default of 131,072 refuses long documents.
-_LARGEST_FIELD = 2**31 - 1
+_LARGEST_CELL = 2**31 - 1
 
 
 class CsvFile:
-    """A delimited file with a header. Blank lines are no rows; they are kept where they are."""
+    """A delimited file. Blank lines are no rows; they are kept where they are."""
 
     unit = "row"
 
     def __init__(
         self, path: Path, encoding: str | None, delimiter: str | None, expected: Sequence[str]
     ) -> None:
-        csv.field_size_limit(_LARGEST_FIELD)
+        csv.field_size_limit(_LARGEST_CELL)
         self.name = path.name
         self.suffix = path.suffix
         self._file = TextFile(path, encoding)
         if delimiter is None and path.suffix.lower() == ".tsv":
             delimiter = "\t"
-        self.delimiter = delimiter or self._sniffed(expected)
+        if delimiter is not None and delimiter in '"\r\n':
+            raise DataError(
+                f"data.delimiter {delimiter!r} cannot separate cells; common ones are "
+                f"{', '.join(map(repr, DELIMITERS))}, and without the key the file is looked at"
+            )
+        self._editor = RecordEditor(delimiter or self._sniffed(expected))
         self._header: list[str] = []
-        self._field = _field_pattern(self.delimiter)
 
     def batches(self, wanted: Sequence[str], problems: Problems) -> Iterator[Batch]:
         with self._file.open(newline="") as text:
-            tape = _Tape(text)
-            records = self._records(tape)
-            self._header = next(records, [])
-            tape.take()
+            records = self._records(text)
+            self._header, last = next(records, ([], ()))
             self._check_header(problems)
             width = len(self._header)
             indexes = {c: self._header.index(c) for c in wanted if c in self._header}
-            absent = [column for column in wanted if column not in indexes]
-            place = 0
-            raw = ""
-            while True:
-                size = 0
-                rows: list[list[str]] = []
-                for row in records:
-                    raw = tape.take()
-                    size += len(raw)
-                    rows.append(row)
-                    if len(row) > width:
-                        detail = f"{len(row)} cells under {width} columns"
-                        problems.row("too many cells", place + len(rows), detail=detail)
-                    if len(rows) >= BATCH_ROWS or size > BATCH_CHARACTERS:
-                        break
-                if not rows:
+            place, first, size = 0, 1, 0
+            rows: list[list[str]] = []
+            for record, raw in records:
+                if not record:
                     break
-                cells: dict[str, list[Cell]] = {
-                    column: [row[at] if at < len(row) else None for row in rows]
-                    for column, at in indexes.items()
-                }
-                cells.update((column, [None] * len(rows)) for column in absent)
-                yield Batch(range(place + 1, place + len(rows) + 1), cells)
-                place += len(rows)
-            if raw and self._open_quote(raw):
+                place, last = place + 1, raw
+                if len(record) > width:
+                    detail = f"{len(record)} cells under {width} columns"
+                    problems.row("too many cells", place, detail=detail)
+                rows.append(record)
+                size += sum(map(len, raw))
+                if len(rows) >= BATCH_ROWS or size > BATCH_CHARACTERS:
+                    yield _batch(first, rows, wanted, indexes)
+                    first, size = place + 1, 0
+                    rows = []
+            if rows:
+                yield _batch(first, rows, wanted, indexes)
+            if self._editor.ends_open("".join(last)):
                 problems.row(
-                    'a cell opens with a quote " that never closes, and swallows the rest of '
-                    "the file",
+                    'a cell opens with a quote " that never closes and takes the rest of the file',
                     place,
                 )
 
     def columns(self) -> Sequence[str]:
         return self._header
 
-    def class_names(self, column: str) -> tuple[str, ...] | None:  # noqa: ARG002 - CSV has no class columns
+    def class_names(self, column: str) -> tuple[str, ...] | None:  # noqa: ARG002 - all CSV is text
         return None
 
     def sha256(self) -> str:
@@ -101,77 +93,45 @@ class CsvFile:
 
     def _pieces(self, label: str, cells: Mapping[int, Cell]) -> Iterator[tuple[str, str]]:
         with self._file.open(newline="") as text:
-            tape = _Tape(text)
-            records = self._records(tape)
-            index = next(records).index(label)
-            header = tape.take()
-            yield header, header
-            for row, record in enumerate(records):
-                raw = tape.take()
-                if row not in cells:
-                    yield raw, raw
-                    continue
-                # Blank lines before the record were taken with it.
-                blank = len(raw) - len(raw.lstrip("\r\n")) if record[0] or len(record) > 1 else 0
-                value = cells[row] or ""
-                new = raw[:blank] + self._replaced(raw[blank:], record, index, value)
-                yield raw, new
-            rest = tape.take()
-            yield rest, rest
+            records = self._records(text)
+            header, lines = next(records)
+            index = header.index(label)
+            raw = "".join(lines)
+            yield raw, raw
+            for row, (record, lines) in enumerate(records):
+                old = new = "".join(lines)
+                if record and row in cells:
+                    try:
+                        new = self._editor.replaced(old, record, index, cells[row] or "")
+                    except ValueError as error:
+                        raise DataError(
+                            f"the dataset {self.name!r}, row {row + 1}: {error}; write the file "
+                            "again with a CSV library"
+                        ) from error
+                yield old, new
 
-    def _replaced(self, raw: str, record: list[str], index: int, value: str) -> str:
-        """The raw record with the cell at `index` now `value`."""
-        body = raw.rstrip("\r\n")
-        ending = raw[len(body) :]
-        missing = index - len(record) + 1
-        if missing > 0:
-            new = body + self.delimiter * missing + self._quoted(value, always=False)
-        else:
-            start, end = next(islice(self._spans(body), index, None))
-            always = body.startswith('"', start)
-            new = body[:start] + self._quoted(value, always=always) + body[end:]
-        padded = record + [""] * missing
-        expected = [*padded[:index], value, *padded[index + 1 :]]
-        # The scanner above and the reader must agree, or a neighbour could be damaged.
-        if list(self._parsed(io.StringIO(new, newline=""))) != [expected]:
-            raise DataError(
-                f"the dataset {self.name!r} has a record whose quotes cannot be kept: "
-                f"{body[:80]!r}; write the file again with a CSV library"
-            )
-        return new + ending
+    def _records(self, text: Iterable[str]) -> Iterator[tuple[list[str], tuple[str, ...]]]:
+        """(cells, raw lines) of each record that is not blank, then ([], the blank rest)."""
+        taken: list[str] = []
 
-    def _spans(self, body: str) -> Iterator[tuple[int, int]]:
-        at = 0
-        while True:
-            found = self._field.match(body, at)
-            assert found is not None, "the pattern matches the empty string"
-            yield found.span()
-            if found.end() >= len(body):
-                return
-            at = found.end() + 1
+        def tape() -> Iterator[str]:
+            for line in text:
+                taken.append(line)
+                yield line
 
-    def _quoted(self, value: str, *, always: bool) -> str:
-        if always or re.search(rf'["\r\n{re.escape(self.delimiter)}]', value):
-            return '"' + value.replace('"', '""') + '"'
-        return value
-
-    def _parsed(self, lines: Iterable[str]) -> Iterator[list[str]]:
-        return iter(csv.reader(lines, delimiter=self.delimiter))
-
-    def _records(self, tape: _Tape) -> Iterator[list[str]]:
-        """The records that are not blank. Raises DataError on what csv refuses."""
+        reader = csv.reader(tape(), delimiter=self._editor.delimiter)
         try:
-            yield from filter(None, self._parsed(tape))
+            for record in reader:
+                if record:
+                    yield record, tuple(taken)
+                    taken.clear()
         except csv.Error as error:
             raise DataError(
-                f"the dataset {self.name!r} is not readable as CSV at line {tape.number}: {error}"
+                f"the dataset {self.name!r} is not readable as CSV at line {reader.line_num}: "
+                f"{error}"
             ) from error
-
-    def _open_quote(self, raw: str) -> bool:
-        body = raw.strip("\r\n")
-        spans = list(self._spans(body))
-        start, end = spans[-1]
-        return body.startswith('"', start) and not _CLOSED.match(body, start, end)
+        if taken:
+            yield [], tuple(taken)
 
     def _check_header(self, problems: Problems) -> None:
         # Nameless columns are common (an index, a trailing delimiter) and harmless.
@@ -194,32 +154,12 @@ class CsvFile:
         return max(DELIMITERS, key=fit)
 
 
-_CLOSED = re.compile(r'"(?:[^"]|"")*"(?!")')
-
-
-def _field_pattern(delimiter: str) -> re.Pattern[str]:
-    # A quoted part, then anything up to the delimiter: csv reads `"a"b` as `ab`. A quote
-    # that never closes takes the rest, as it does for csv.
-    stop = rf"[^\r\n{re.escape(delimiter)}]*"
-    return re.compile(rf'"(?:[^"]|"")*(?:"{stop}|\Z)|{stop}')
-
-
-class _Tape:
-    """Lines for csv.reader, which keeps those that it has taken for the record at hand."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        self._lines = iter(lines)
-        self._taken: list[str] = []
-        self.number = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
-            self.number += 1
-            self._taken.append(line)
-            yield line
-
-    def take(self) -> str:
-        """The raw text read since the last call: one record, and blank lines before it."""
-        text = "".join(self._taken)
-        self._taken.clear()
-        return text
+def _batch(
+    first: int, rows: list[list[str]], wanted: Sequence[str], indexes: Mapping[str, int]
+) -> Batch:
+    cells: dict[str, list[Cell]] = {}
+    for column in wanted:
+        at = indexes.get(column)
+        # A record shorter than the header lacks its last cells.
+        cells[column] = [row[at] if at is not None and at < len(row) else None for row in rows]
+    return Batch(range(first, first + len(rows)), cells)

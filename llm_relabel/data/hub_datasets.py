@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_relabel.data.parquet_files import class_names_of, with_cells
+from llm_relabel.data.parquet_files import batch_of, batch_rows, class_names_of, with_cells
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import new_folder
-from llm_relabel.data.source import BATCH_ROWS, Batch, Cell
+from llm_relabel.data.source import Batch, Cell
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.job import DataSection
 
@@ -64,12 +64,10 @@ class HubDataset:
     def batches(self, wanted: Sequence[str], problems: Problems) -> Iterator[Batch]:  # noqa: ARG002 - the format has no bad rows
         table = self._dataset.data.table
         present = [name for name in wanted if name in table.column_names]
-        for start in range(0, len(table), BATCH_ROWS):
-            part = table.select(present).slice(start, BATCH_ROWS)
-            cells: dict[str, list[Cell]] = {name: [None] * len(part) for name in wanted}
-            for name in present:
-                cells[name] = part.column(name).to_pylist()
-            yield Batch(range(start + 1, start + len(part) + 1), cells)
+        chosen = table.select(present)
+        size = batch_rows(len(table), chosen.nbytes)
+        for start in range(0, len(table), size):
+            yield batch_of(chosen.slice(start, size), start, wanted, present)
 
     def columns(self) -> Sequence[str]:
         return list(self._dataset.column_names)

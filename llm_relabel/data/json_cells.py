@@ -41,12 +41,25 @@ def elements(text: str) -> Iterator[tuple[int, int, Any]]:
 
 
 def replace_value(text: str, key: str, value: Any, encodes: Callable[[str], bool]) -> str:
-    """The JSON object `text` with the value of its top-level `key` replaced.
+    """The JSON object `text` with the value of its top-level `key` replaced, parsed to be sure.
 
     Of a key that stands twice the last counts, as it does for a reader. A missing key is
     added at the end, spaced like its neighbours. Pure ASCII text stays pure ASCII, and so
     does a value that the file's encoding lacks (`encodes`).
     """
+    new = _replaced(text, key, value, encodes)
+    expected = _parsed(text) | {key: value}
+    assert list(_parsed(new).items()) == list(expected.items()), f"{text!r} became {new!r}"
+    return new
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    # NaN is not equal to itself; its name is.
+    found: dict[str, Any] = json.loads(text, parse_constant=str)
+    return found
+
+
+def _replaced(text: str, key: str, value: Any, encodes: Callable[[str], bool]) -> str:
     members = list(_members(text))
     if members:
         first_key_end, first_value = members[0][2], members[0][3]

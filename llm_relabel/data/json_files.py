@@ -40,8 +40,9 @@ class _JsonFile:
             if not isinstance(row, dict):
                 problems.row(_NO_OBJECT, place, detail=f"found {_shown(row)}")
                 continue
-            if not row.keys() <= seen.keys() and len(seen) < _MOST_COLUMNS:
-                seen.update(dict.fromkeys(row))
+            if not row.keys() <= seen.keys():
+                few = len(seen) < _MOST_COLUMNS
+                seen.update(dict.fromkeys(key for key in row if few or key in wanted))
             places.append(place)
             rows.append(row)
             size += length

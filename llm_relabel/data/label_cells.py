@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from llm_relabel.data.problems import Problems
-from llm_relabel.data.source import Cell
+from llm_relabel.data.source import Cell, is_missing
 from llm_relabel.errors import DataError
 from llm_relabel.records import LabelValue
 
+# Written any other way, a number would come back as another name.
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 _KINDS: dict[type, str] = {str: "text", bool: "true/false", int: "number", float: "number"}
 
 
@@ -53,7 +55,7 @@ class LabelCells:
         return text
 
     def _text(self, cell: Cell, place: int, problems: Problems) -> str | None:
-        if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
+        if is_missing(cell):
             return None
         if self._names is not None and type(cell) is int:
             if cell == -1:  # how `datasets` marks a label that is not known
@@ -71,7 +73,7 @@ class LabelCells:
         self._kinds.add(kind)
         self._first.setdefault(kind, place)
         if isinstance(cell, str):
-            return cell.encode("utf-8", "replace").decode("utf-8")
+            return cell if cell.isascii() else without_surrogates(cell)
         if isinstance(cell, bool):
             return "true" if cell else "false"
         self._float |= isinstance(cell, float)
@@ -79,16 +81,14 @@ class LabelCells:
 
     def check(self, problems: Problems) -> None:
         """After the last row: a column must hold one type, and only lists or no lists."""
+        first = {kind: f"first at {problems.unit} {place}" for kind, place in self._first.items()}
         if self._lists and self._scalars:
             problems.whole(
-                f"{self.column!r} mixes lists ({self._lists:,} rows, first {self._first['list']}) "
-                f"and single labels ({self._scalars:,}, first {self._first['single']}); "
-                "multi-label data has a list in every row"
+                f"{self.column!r} mixes lists ({self._lists:,}, {first['list']}) and single labels "
+                f"({self._scalars:,}, {first['single']}); multi-label data has a list in every row"
             )
         if len(self._kinds) > 1:
-            told = ", ".join(
-                f"{kind} (first at {self._first[kind]})" for kind in sorted(self._kinds)
-            )
+            told = ", ".join(f"{kind} ({first[kind]})" for kind in sorted(self._kinds))
             problems.whole(f"{self.column!r} mixes types: {told}; make them one type")
 
     def cell(self, value: LabelValue) -> Cell:
@@ -106,7 +106,7 @@ class LabelCells:
                 f"its classes are {', '.join(self._names[:10])}"
             )
         kind = next(iter(self._kinds), "text")
-        if kind == "number" and name.lstrip("-").isdigit():
+        if kind == "number" and _WHOLE.fullmatch(name):
             return float(name) if self._float else int(name)
         if kind == "true/false" and name in ("true", "false"):
             return name == "true"
@@ -115,3 +115,8 @@ class LabelCells:
         raise DataError(
             f"the label {name!r} cannot be written: {self.column!r} holds {kind} values"
         )
+
+
+def without_surrogates(text: str) -> str:
+    """Lone surrogates replaced by U+FFFD: they are legal in JSON and in nothing that follows."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

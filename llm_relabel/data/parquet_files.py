@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import check_unchanged, copy_unchanged, hash_file, new_file
-from llm_relabel.data.source import BATCH_ROWS, Batch, Cell
+from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell
 from llm_relabel.errors import DataError
 
 
@@ -26,20 +27,28 @@ class ParquetFile:
         self._path = path
         try:
             self._schema = pq.read_schema(path)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise DataError(f"the dataset {path.name!r} is no parquet file: {error}") from error
 
-    def batches(self, wanted: Sequence[str], problems: Problems) -> Iterator[Batch]:  # noqa: ARG002 - the format has no bad rows
-        present = [name for name in wanted if name in self._schema.names]
+    def batches(self, wanted: Sequence[str], problems: Problems) -> Iterator[Batch]:
+        names = self._schema.names
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            problems.whole(f"the schema names a column twice: {', '.join(map(repr, twice))}")
+        present = [name for name in wanted if name in names and name not in twice]
         start = 0
-        with pq.ParquetFile(self._path) as file:
-            for part in file.iter_batches(BATCH_ROWS, columns=present):
-                rows = part.num_rows
-                cells: dict[str, list[Cell]] = {name: [None] * rows for name in wanted}
-                for name in present:
-                    cells[name] = part.column(name).to_pylist()
-                yield Batch(range(start + 1, start + rows + 1), cells)
-                start += rows
+        try:
+            with pq.ParquetFile(self._path) as file:
+                groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
+                size = batch_rows(file.metadata.num_rows, sum(g.total_byte_size for g in groups))
+                for part in file.iter_batches(size, columns=present):
+                    yield batch_of(part, start, wanted, present)
+                    start += part.num_rows
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise DataError(
+                f"the dataset {self.name!r} is damaged: it cannot be read on after row {start:,} "
+                f"({error})"
+            ) from error
 
     def columns(self) -> Sequence[str]:
         return list(self._schema.names)
@@ -75,36 +84,81 @@ class ParquetFile:
                     start += table.num_rows
 
 
+def batch_rows(rows: int, size: int) -> int:
+    """How many rows of a table of `size` bytes make a batch."""
+    return max(1, min(BATCH_ROWS, BATCH_CHARACTERS * rows // max(1, size)))
+
+
+def batch_of(part: Any, start: int, wanted: Sequence[str], present: Sequence[str]) -> Batch:
+    """A piece of an Arrow table as a batch; its first row is `start` (0-based)."""
+    rows = part.num_rows
+    cells: dict[str, list[Cell]] = {name: [None] * rows for name in wanted}
+    for name in present:
+        cells[name] = part.column(name).to_pylist()
+    return Batch(range(start + 1, start + rows + 1), cells)
+
+
 def with_cells(table: pa.Table, label: str, cells: Mapping[int, Cell], start: int) -> pa.Table:
     """`table` with other label cells; `cells` is by row of the whole file, the table's first
     row is `start`."""
-    here = {row - start: cell for row, cell in cells.items() if start <= row < start + len(table)}
-    if not here:
-        return table
     index = table.schema.get_field_index(label)
-    values = table.column(index).to_pylist()
+    kind = table.schema.field(index)
+    chunks = []
+    for chunk in table.column(index).chunks:
+        end = start + len(chunk)
+        here = {row - start: cells[row] for row in range(start, end) if row in cells}
+        chunks.append(_with(chunk, here, label, kind.type) if here else chunk)
+        start = end
+    if pa.types.is_dictionary(kind.type):
+        # A column chunk is written with one dictionary.
+        return table.set_column(
+            index, kind, pa.chunked_array(chunks, kind.type).unify_dictionaries()
+        )
+    return table.set_column(index, kind, pa.chunked_array(chunks, kind.type))
+
+
+def _with(chunk: pa.Array, here: Mapping[int, Cell], label: str, kind: pa.DataType) -> pa.Array:
+    values = chunk.to_pylist()
     for row, cell in here.items():
         values[row] = cell
-    kind = table.schema.field(index)
     try:
-        plain = kind.type.value_type if pa.types.is_dictionary(kind.type) else kind.type
-        column = pa.array(values, plain)
-        if pa.types.is_dictionary(kind.type):
-            column = column.dictionary_encode().cast(kind.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        if pa.types.is_dictionary(kind):
+            return pa.array(values, kind.value_type).dictionary_encode().cast(kind)
+        return pa.array(values, kind)
+    except (pa.ArrowException, OverflowError) as error:
+        told = [cell for cell in here.values() if not _fits(cell, kind)][:1]
         raise DataError(
-            f"a label cannot be written to {label!r} as {kind.type}: {error}"
+            f"the label {told[0] if told else None!r} cannot be written to {label!r}, whose type "
+            f"is {kind}: {error}"
         ) from error
-    return table.set_column(index, kind, column)
+
+
+def _fits(cell: Cell, kind: pa.DataType) -> bool:
+    try:
+        pa.array([cell], kind.value_type if pa.types.is_dictionary(kind) else kind)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True
 
 
 def class_names_of(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
-    """The class names that `datasets` wrote into an Arrow schema for a column, if any."""
-    if b"huggingface" not in (schema.metadata or {}):
-        return None
-    from datasets import ClassLabel, Features
+    """The class names that `datasets` wrote into an Arrow schema for a column, if any.
 
-    feature: Any = Features.from_arrow_schema(schema).get(column)
-    while feature is not None and not isinstance(feature, ClassLabel):
-        feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-    return tuple(feature.names) if feature is not None else None
+    Read from the metadata itself: the library's own reader refuses a file with one column of
+    a type newer than it.
+    """
+    try:
+        written = json.loads((schema.metadata or {})[b"huggingface"])
+        feature: Any = written["info"]["features"][column]
+    except (KeyError, TypeError, ValueError):
+        return None
+    while True:
+        if isinstance(feature, list) and len(feature) == 1:
+            feature = feature[0]
+        elif isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+            names = feature.get("names")
+            return tuple(map(str, names)) if isinstance(names, list) else None
+        elif isinstance(feature, dict) and "feature" in feature:
+            feature = feature["feature"]
+        else:
+            return None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,14 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from llm_relabel.data.dataset import Dataset
-from llm_relabel.data.label_cells import LabelCells
+from llm_relabel.data.label_cells import LabelCells, without_surrogates
 from llm_relabel.data.locate import open_source
 from llm_relabel.data.problems import Problems
-from llm_relabel.data.source import Batch, Cell, Source
+from llm_relabel.data.source import BATCH_ROWS, Batch, Cell, Source, is_missing
 from llm_relabel.errors import nearest
 from llm_relabel.job import DataSection
 
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
+_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
 def read_dataset(section: DataSection, resolve: Callable[[str], Path]) -> Dataset:
@@ -47,6 +46,7 @@ class _Columns:
     """Arrow arrays per column, one for each batch."""
 
     ids: list[pa.Array] = field(default_factory=list)
+    digests: list[NDArray[np.uint64]] = field(default_factory=list)
     text: list[pa.Array] = field(default_factory=list)
     fields: dict[str, list[pa.Array]] = field(default_factory=dict)
     labels: list[pa.Array] = field(default_factory=list)
@@ -69,7 +69,6 @@ class _Reader:
         self._label = LabelCells(section.label, source.class_names(section.label))
         gold = section.gold
         self._gold = LabelCells(gold, source.class_names(gold)) if gold is not None else None
-        self._equal: Counter[bytes] = Counter()
 
     def read(self) -> Dataset:
         for batch in self._source.batches(self._wanted, self._problems):
@@ -81,7 +80,7 @@ class _Reader:
         if self._gold is not None:
             gold = _label_column(columns.gold, self._label.multi_label)
         fields = pa.table({name: pa.chunked_array(columns.fields[name]) for name in self._shown})
-        ids = pa.chunked_array(columns.ids)
+        ids = pa.chunked_array(columns.ids) if columns.ids else _ids_of(columns.digests)
         content = self._source.sha256() or _content_sha256(fields, labels, ids)
         return Dataset(
             ids=ids,
@@ -101,18 +100,21 @@ class _Reader:
     def _take(self, batch: Batch) -> None:
         section, columns, cells, places = self._section, self._columns, batch.cells, batch.places
         shown = {name: self._texts(name, cells[name], places) for name in self._shown}
-        joined = [
-            "\n".join(part for part in parts if part)
-            for parts in zip(*(shown[name] for name in section.text), strict=True)
-        ]
+        if len(section.text) == 1:
+            joined = shown[section.text[0]]
+        else:
+            joined = [
+                "\n".join(part for part in parts if part)
+                for parts in zip(*(shown[name] for name in section.text), strict=True)
+            ]
         blank = [place for text, place in zip(joined, places, strict=True) if not text.strip()]
         self._problems.rows("no text", blank, about=section.text[0])
         for name, texts in shown.items():
             columns.fields.setdefault(name, []).append(pa.array(texts, pa.string()))
-        columns.text.append(pa.array(joined, pa.string()))
-        columns.labels.append(
-            _array(self._label.read(cells[section.label], places, self._problems))
-        )
+        first = columns.fields[section.text[0]][-1]
+        columns.text.append(first if len(section.text) == 1 else pa.array(joined, pa.string()))
+        given = self._label.read(cells[section.label], places, self._problems)
+        columns.labels.append(_array(given))
         if section.gold is not None and self._gold is not None:
             gold = self._gold.read(cells[section.gold], places, self._problems)
             columns.gold.append(_array(gold))
@@ -120,16 +122,19 @@ class _Reader:
         if section.group is not None:
             columns.group_keys.append(_group_keys(cells[section.group]))
         columns.locked.append(self._locked(cells, places))
-        columns.ids.append(pa.array(self._ids(cells, shown, places), pa.string()))
+        if section.id is not None:
+            columns.ids.append(pa.array(self._ids(section.id, cells, places), pa.string()))
+        else:
+            columns.digests.append(_digests(zip(*shown.values(), strict=True)))
         columns.places.append(np.asarray(places, dtype=np.int64))
 
     def _texts(self, name: str, cells: Sequence[Cell], places: Sequence[int]) -> list[str]:
         texts = []
         for cell, place in zip(cells, places, strict=True):
-            if cell is None:
+            if is_missing(cell):
                 texts.append("")
             elif isinstance(cell, str):
-                texts.append(cell if cell.isascii() else _clean(cell))
+                texts.append(cell if cell.isascii() else without_surrogates(cell))
             elif isinstance(cell, int | float) and not isinstance(cell, bool):
                 texts.append(str(cell))
             else:
@@ -144,7 +149,7 @@ class _Reader:
         if name is None:
             return locked
         for index, (cell, place) in enumerate(zip(cells[name], places, strict=True)):
-            word = "" if cell is None else str(cell).strip().lower()
+            word = "" if is_missing(cell) else str(cell).strip().lower()
             if word in _TRUE:
                 locked[index] = True
             elif word not in _FALSE:
@@ -152,24 +157,19 @@ class _Reader:
                 self._problems.row(message, place, about=name, detail=repr(cell)[:40])
         return locked
 
-    def _ids(self, cells: Any, shown: Any, places: Sequence[int]) -> list[str]:
-        name = self._section.id
-        if name is None:
-            return [self._content_id([shown[column][i] for column in self._shown])
-                    for i in range(len(places))]  # fmt: skip
-        ids = []
+    def _ids(self, name: str, cells: Any, places: Sequence[int]) -> list[str | None]:
+        ids: list[str | None] = []
         for cell, place in zip(cells[name], places, strict=True):
-            if cell is None or cell == "" or isinstance(cell, list | dict):
-                detail = f"found {cell!r}"[:40]
+            if is_missing(cell):
+                self._problems.row(f"{name!r} is empty", place, about=name)
+                ids.append(None)
+            elif isinstance(cell, list | dict):
+                detail = f"found {type(cell).__name__}"
                 self._problems.row(f"{name!r} is no id", place, about=name, detail=detail)
-            ids.append(_clean(str(cell)))
+                ids.append(None)
+            else:
+                ids.append(without_surrogates(str(cell)))
         return ids
-
-    def _content_id(self, parts: Sequence[str]) -> str:
-        digest = hashlib.sha256("\x00".join(parts).encode()).digest()[:8]
-        self._equal[digest] += 1
-        count = self._equal[digest]
-        return digest.hex() if count == 1 else f"{digest.hex()}-{count}"
 
     def _check(self) -> None:
         problems, source = self._problems, self._source
@@ -196,14 +196,11 @@ class _Reader:
         problems.check(source.name)
 
     def _check_unique(self, name: str) -> None:
-        codes = np.asarray(
-            pa.chunked_array(self._columns.ids).combine_chunks().dictionary_encode().indices
-        )
-        _, first, counts = np.unique(codes, return_index=True, return_counts=True)
-        if (counts == 1).all():
-            return
-        repeated = np.ones(len(codes), dtype=np.bool_)
-        repeated[first] = False
+        ids = pa.chunked_array(self._columns.ids).combine_chunks()
+        known = np.flatnonzero(np.asarray(pc.is_valid(ids)))
+        codes = np.asarray(ids.drop_null().dictionary_encode().indices)
+        _, first = np.unique(codes, return_index=True)
+        repeated = np.delete(known, first)
         places = np.concatenate(self._columns.places)[repeated]
         message = f"{name!r} repeats an id that an earlier row has"
         self._problems.rows(message, places.tolist(), about=name)
@@ -226,6 +223,35 @@ class _Reader:
 _NO_GROUP = np.iinfo(np.int64).min
 
 
+def _digests(rows: Iterable[Sequence[str]]) -> NDArray[np.uint64]:
+    """What each row's id is made from: the hash of everything shown of it."""
+    digests = b"".join(hashlib.sha256("\x00".join(parts).encode()).digest()[:8] for parts in rows)
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
+
+
+def _ids_of(parts: Sequence[NDArray[np.uint64]]) -> pa.ChunkedArray:
+    """Hashes as ids; of equal rows the second is called `...-2`, the third `...-3`."""
+    digests = np.concatenate(parts)
+    order = np.argsort(digests, kind="stable")
+    new = np.diff(digests[order], prepend=~digests[order[:1]]) != 0
+    place = np.arange(len(order))
+    count = np.empty_like(place)
+    count[order] = place - np.maximum.accumulate(np.where(new, place, 0)) + 1
+    return pa.chunked_array(
+        pa.array(
+            [
+                f"{digest:016x}" if nth == 1 else f"{digest:016x}-{nth}"
+                for digest, nth in zip(
+                    digests[start : start + BATCH_ROWS].tolist(),
+                    count[start : start + BATCH_ROWS].tolist(),
+                    strict=True,
+                )
+            ]
+        )
+        for start in range(0, len(digests), BATCH_ROWS)
+    )
+
+
 def _keys(texts: Any) -> NDArray[np.int64]:
     digests = b"".join(
         hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -236,13 +262,8 @@ def _keys(texts: Any) -> NDArray[np.int64]:
 
 def _group_keys(cells: Sequence[Cell]) -> NDArray[np.int64]:
     keys = _keys(str(cell) for cell in cells).copy()
-    keys[[cell is None or cell == "" for cell in cells]] = _NO_GROUP
+    keys[[is_missing(cell) for cell in cells]] = _NO_GROUP
     return keys
-
-
-def _clean(text: str) -> str:
-    """Lone surrogates replaced: they are legal in JSON and in nothing that follows."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _array(values: list[Any]) -> pa.Array:

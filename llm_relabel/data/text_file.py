@@ -36,6 +36,7 @@ class TextFile:
         except OSError as error:
             raise DataError(f"the dataset {path.name!r} cannot be read: {error}") from error
         mark, marked = next(((m, c) for m, c in _MARKS if head.startswith(m)), (b"", ""))
+        self._marked = marked
         if wanted is None:
             self.codec, self.mark = marked or "utf-8", mark
         else:
@@ -114,15 +115,16 @@ class TextFile:
                     line += decoder.decode(chunk).count("\n")
                 except UnicodeDecodeError as error:
                     good = error.object[: error.start].decode(self.codec, "replace")
-                    where = f"byte 0x{error.object[error.start]:02x} at offset "
-                    where += (
-                        f"{before - pending + error.start:,}, line {line + good.count(chr(10)):,}"
-                    )
+                    offset, line = before - pending + error.start, line + good.count("\n")
+                    where = f"byte 0x{error.object[error.start]:02x} at offset {offset:,}, "
+                    where += f"line {line:,}"
                     break
                 before += len(chunk)
             else:
                 where = "the file ends in the middle of a character"
         advice = "cp1252" if self.codec == "utf-8" else "utf-8"
+        if self._marked not in ("", self.codec):
+            advice = self._marked
         return DataError(
             f"the dataset {self.path.name!r} is not readable as {self.codec} ({where}); if it is "
             f"in another encoding, name it, for example `data.encoding: {advice}`"
