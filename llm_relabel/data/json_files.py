@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ _NO_OBJECT = "not a JSON object"
 _TOO_DEEP = "nested too deeply"
 
 
-class _JsonFile:
+class _JsonFile(ABC):
     """What both JSON formats share: rows become cells, and columns are the keys seen."""
 
     unit: str
@@ -67,13 +68,13 @@ class _JsonFile:
         else:
             self._file.rewrite(target, self._pieces(label, cells), sha256)
 
+    @abstractmethod
     def _rows(self, problems: Problems) -> Iterator[tuple[int, int, Any]]:
         """(place, characters, value) of each row that can be parsed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _pieces(self, label: str, cells: Mapping[int, Cell]) -> Iterator[tuple[str, str]]:
         """The whole text as (old, new) pieces."""
-        raise NotImplementedError
 
 
 class JsonLines(_JsonFile):
