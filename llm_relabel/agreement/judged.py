@@ -1,0 +1,182 @@
+"""Everything that is said of one judge against gold, in one place and one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_relabel.agreement import confidence as stated
+from llm_relabel.agreement import measures
+from llm_relabel.agreement.intervals import Statistic, bootstrapped, share
+
+LARGEST = 10_000_000  # cells of drawn matrices that are worked on at once
+WANTED = (0.8, 0.9, 0.95)  # accuracies for which a threshold is looked for
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One judge's answers on the gold items, in their order.
+
+    `labels` is (items, classes) bool; `answered` (items,) bool, False where the judge
+    abstained or failed; `confidence` (items,) as stated, NaN where it is not.
+    """
+
+    labels: NDArray[np.bool_]
+    answered: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+
+
+def right(truth: NDArray[np.bool_], answers: Answers) -> NDArray[np.bool_]:
+    """(items,) whether the answer is the true label, or exactly the true set of labels."""
+    return np.asarray((truth == answers.labels).all(1) & answers.answered)
+
+
+def figures(
+    truth: NDArray[np.bool_], answers: Answers, names: Sequence[str], *, exclusive: bool,
+    seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """All measures of one judge. `truth` is (items, classes) bool, of items with gold only.
+
+    Items without an answer count as wrong in `abstained_wrong`, and are left out in
+    `answered_only`.
+    """
+    correct = right(truth, answers)
+    items, count = len(truth), int(answers.answered.sum())
+    of = _exclusive if exclusive else _multi_label
+    found: dict[str, Any] = {
+        "items": items,
+        "coverage": share(count, items).as_json(),
+        "accuracy": {
+            "abstained_wrong": share(int(correct.sum()), items).as_json(),
+            "answered_only": share(int(correct.sum()), count).as_json(),
+        },
+        **of(truth, answers, names, seed),
+    }
+    known = answers.answered
+    told = stated.count_stated(answers.confidence[known], correct[known], items)
+    if told is not None:
+        found["confidence"] = {
+            "stated": int(told.counts.sum()),
+            "calibration_error": stated.calibration_error(told, seed=seed).as_json(),
+            "auroc": stated.discrimination(told, seed=seed).as_json(),
+            "reliability": stated.reliability(told),
+            "curve": stated.coverage_curve(told),
+            "thresholds": [stated.threshold_for(told, wanted, seed=seed) for wanted in WANTED],
+        }
+    return found
+
+
+def _exclusive(
+    truth: NDArray[np.bool_], answers: Answers, names: Sequence[str], seed: int
+) -> dict[str, Any]:
+    classes = len(names)
+    codes = np.where(answers.answered, answers.labels.argmax(1), -1)
+    matrix = measures.confusion(truth.argmax(1), codes, classes)
+    # A class that nobody uses changes no coefficient and makes each draw larger.
+    used = np.flatnonzero(matrix.sum(1) + matrix[:, :-1].sum(0))
+    small = matrix[np.ix_(used, np.append(used, classes))]
+
+    def both(measure: Callable[[measures.Matrix], measures.Values]) -> dict[str, Any]:
+        left = measures.answered_only(small)
+        return {
+            "abstained_wrong": _of_matrix(small, measure, seed),
+            "answered_only": _of_matrix(left, measure, seed),
+        }
+
+    def macro(by_class: Callable[[measures.Matrix], measures.Values]) -> dict[str, Any]:
+        return both(lambda drawn: np.nan_to_num(by_class(drawn)).mean(-1))
+
+    hits, of_class, said = np.diag(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
+    return {
+        "macro_precision": macro(measures.precision),
+        "macro_recall": macro(measures.recall),
+        "macro_f1": macro(measures.f1),
+        "kappa": both(measures.cohen_kappa),
+        "matthews": both(measures.matthews),
+        "alpha": _of_matrix(small, measures.alpha_of_two, seed),
+        "by_class": [
+            _class_figures(name, int(hits[c]), int(of_class[c]), int(said[c]), len(truth), seed)
+            for c, name in enumerate(names)
+        ],
+        "confusion": matrix.tolist(),
+    }
+
+
+def _of_matrix(
+    matrix: NDArray[Any],
+    measure: Callable[[measures.Matrix], measures.Values],
+    seed: int,
+) -> dict[str, Any]:
+    rows, columns = matrix.shape
+
+    def statistic(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        parts = np.array_split(drawn, drawn.size // LARGEST + 1)
+        return np.concatenate([measure(part.reshape(-1, rows, columns)) for part in parts])
+
+    return bootstrapped(matrix.ravel(), statistic, seed=seed).as_json()
+
+
+def _class_figures(
+    name: str, hits: int, of_class: int, said: int, items: int, seed: int
+) -> dict[str, Any]:
+    """Precision, recall and F1 of one class; its F1 stands on as many cases as it has items."""
+    cells = np.array([hits, said - hits, of_class - hits, items - said - of_class + hits])
+
+    def f1(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        below = 2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]
+        out = np.full(len(drawn), np.nan)
+        np.divide(2 * drawn[:, 0], below, out=out, where=below > 0)
+        return out
+
+    return {
+        "label": name,
+        "gold": of_class,
+        "answered": said,
+        "precision": share(hits, said).as_json(),
+        "recall": share(hits, of_class).as_json(),
+        "f1": replace(bootstrapped(cells, f1, seed=seed), of=of_class).as_json(),
+    }
+
+
+def _multi_label(
+    truth: NDArray[np.bool_], answers: Answers, names: Sequence[str], seed: int
+) -> dict[str, Any]:
+    said = answers.labels & answers.answered[:, None]
+    parts = np.concatenate([truth & said, ~truth & said, truth & ~said], axis=1)
+    # Items with the same hits, false alarms and misses are one cell of the bootstrap.
+    kinds, sizes = np.unique(parts, axis=0, return_counts=True)
+    tp, fp, fn = (part.astype(float) for part in np.split(kinds, 3, axis=1))
+    present = truth.any(0) | said.any(0)
+    tp, fp, fn = tp[:, present], fp[:, present], fn[:, present]
+    union = (tp + fp + fn).sum(1)
+    overlap = np.where(union == 0, 1.0, tp.sum(1) / np.maximum(union, 1))
+
+    def macro(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        hits, faults = 2 * (drawn @ tp), drawn @ (fp + fn)
+        return np.asarray((hits / np.maximum(hits + faults, 1e-9)).mean(-1))
+
+    def micro(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        hits, faults = 2 * (drawn @ tp.sum(1)), drawn @ (fp + fn).sum(1)
+        return np.asarray(hits / np.maximum(hits + faults, 1e-9))
+
+    def mean_overlap(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((drawn @ overlap) / drawn.sum(1))
+
+    def of(statistic: Statistic) -> dict[str, Any]:
+        return {"abstained_wrong": bootstrapped(sizes, statistic, seed=seed).as_json()}
+
+    hits = (truth & said).sum(0)
+    return {
+        "macro_f1": of(macro),
+        "micro_f1": of(micro),
+        "overlap": of(mean_overlap),
+        "by_class": [
+            _class_figures(name, int(hits[c]), int(truth[:, c].sum()), int(said[:, c].sum()),
+                           len(truth), seed)
+            for c, name in enumerate(names)
+        ],
+    }  # fmt: skip
