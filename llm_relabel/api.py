@@ -46,7 +46,7 @@ class Run:
 
     def dataset(self) -> Dataset:
         """The newest dataset: same rows, order and columns as came in, labels corrected."""
-        section = self._job().data.model_copy(update={"path": str(self.dataset_path())})
+        section = self.job().data.model_copy(update={"path": str(self.dataset_path())})
         return read_dataset(section, lambda path: Path(path).resolve())
 
     def changes(self, *, in_force: bool = True) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ class Run:
             raise RunError("nothing chosen to undo: name ids, labels, rounds or sources, or all")
         choice = _choice(ids, labels, rounds, sources)
         with self._folder.held():
-            job = self._job()
+            job = self.job()
             prepared = prepare(job)
             self._folder.check(prepared.identity())
             undo = changes.roll_back(
@@ -87,7 +87,8 @@ class Run:
             self._rewrite(prepared)
         return len(undo)
 
-    def _job(self) -> Job:
+    def job(self) -> Job:
+        """The job as it was run, defaults filled in."""
         raw = self._folder.job()
         raw.pop("hashes")
         folder = Path(raw.pop("folder"))

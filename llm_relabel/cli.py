@@ -83,7 +83,13 @@ def plan(job: str, overrides: tuple[str, ...], prompts: int) -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="Judge at most this many items.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a job key.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the verdict cache.")
-def run(job: str, limit: int | None, overrides: tuple[str, ...], no_cache: bool) -> None:
+@click.option(
+    "--pilot", type=click.IntRange(min=1),
+    help="Judge so many issues first and stop with a projection; run again to go on.",
+)  # fmt: skip
+def run(
+    job: str, limit: int | None, overrides: tuple[str, ...], no_cache: bool, pilot: int | None
+) -> None:
     """Run a job unattended. The same command goes on with a run that stopped."""
     from llm_relabel.job import load_job
     from llm_relabel.progress import for_stderr
@@ -93,7 +99,7 @@ def run(job: str, limit: int | None, overrides: tuple[str, ...], no_cache: bool)
     added = [f"detect.budget={limit}"] if limit is not None else []
     added += ["judge.cache=false"] if no_cache else []
     opened = load_job(job, [*overrides, *added])
-    summary = JobRunner(opened, progress=for_stderr()).go()
+    summary = JobRunner(opened, progress=for_stderr(), pilot_size=pilot).go()
     click.echo(told_summary(summary, opened.output_path))
 
 
@@ -140,6 +146,15 @@ def rollback(
         ids=ids, labels=labels, rounds=rounds, sources=sources, everything=everything
     )
     click.echo(f"{undone:,} changes undone; the dataset is rewritten: {opened.dataset_path()}")
+
+
+@cli.command()
+@click.argument("run", type=click.Path())
+def cancel(run: str) -> None:
+    """Cancel what a provider's batch API still holds of a run."""
+    from llm_relabel.cancelling import cancel_run
+
+    click.echo(cancel_run(Path(run)))
 
 
 @cli.group()

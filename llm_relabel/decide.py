@@ -1,4 +1,4 @@
-"""Verdicts become decisions. A policy decides one unit and knows nothing of tasks.
+"""Opinions become decisions. A policy decides one unit and knows nothing of tasks.
 
 To add a policy: write a function of a Unit, and enter it in POLICIES.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llm_relabel.records import Action, Decision, LabelIssue, LabelValue, Verdict
+from llm_relabel.combine import Opinion
+from llm_relabel.records import Action, Decision, LabelIssue, LabelValue, label_json
 from llm_relabel.tasks import Task, Unit
 
 Policy = Callable[[Unit], Any]
@@ -39,7 +40,7 @@ def can_change(name: str, issue: LabelIssue) -> bool:
     return resolved_policy(name) != "agree" or issue.predicted_label != issue.current_label
 
 
-def decide(issue: LabelIssue, verdict: Verdict, task: Task, policy: str) -> list[Decision]:
+def decide(issue: LabelIssue, opinion: Opinion, task: Task, policy: str) -> list[Decision]:
     """What happens to one judged item: at least one decision, one for each open unit.
 
     Abstained and failed verdicts keep the current label.
@@ -54,23 +55,23 @@ def decide(issue: LabelIssue, verdict: Verdict, task: Task, policy: str) -> list
             old=old,
             new=new,
             source="judge",
-            confidence=verdict.confidence,
+            confidence=opinion.confidence,
             why=why,
-            ask_ids=(verdict.ask_id,),
+            ask_ids=opinion.ask_ids,
         )
 
-    old = as_json(issue.current_label)
-    if verdict.outcome == "failed":
-        why = f"{verdict.reason}: {verdict.error}"
+    old = label_json(issue.current_label)
+    if opinion.outcome == "failed":
+        why = f"{opinion.reason}: {opinion.error}"
         return [decision("failed", task.whole, old, old, why)]
-    if verdict.outcome == "abstain":
-        return [decision("abstain", task.whole, old, old, verdict.rationale or str(verdict.reason))]
-    answered = task.check_label(verdict.answer)
+    if opinion.outcome == "abstain":
+        return [decision("abstain", task.whole, old, old, opinion.rationale or str(opinion.reason))]
+    answered = task.check_label(opinion.answer)
     decisions = []
     for unit in task.units(issue.current_label, answered, issue.predicted_label):
         new = POLICIES[policy](unit)
         if new != unit.old:
-            decisions.append(decision("replace", unit.name, unit.old, new, verdict.rationale))
+            decisions.append(decision("replace", unit.name, unit.old, new, opinion.rationale))
             continue
         why = (
             "the judge keeps the label"
@@ -92,8 +93,3 @@ def new_label(task: Task, old: LabelValue, decisions: list[Decision]) -> LabelVa
     """The item's label after its decisions."""
     changed = {d.unit: d.new for d in decisions if d.action == "replace"}
     return task.assemble(old, changed) if changed else old
-
-
-def as_json(label: LabelValue) -> Any:
-    """A label value as journals write it."""
-    return list(label) if isinstance(label, tuple) else label

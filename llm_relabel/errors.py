@@ -27,7 +27,8 @@ leaves the judge plane: it becomes a failed verdict, or a `Paused`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 
 class RelabelError(Exception):
@@ -66,7 +67,14 @@ class Paused(RelabelError):
 
 
 class ProviderError(RelabelError):
-    """Raised by a provider when one attempt at one call gave no answer."""
+    """Raised by a provider when one attempt at one call gave no answer.
+
+    `may_be_billed`: the provider may charge for the attempt all the same, since the request
+    had left and no error answer came back. `headers` are those of the answer, if one came.
+    """
+
+    may_be_billed = False
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class TransientError(ProviderError):
@@ -75,9 +83,13 @@ class TransientError(ProviderError):
     `retry_after` is the provider's own wish in seconds, or None.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, may_be_billed: bool | None = None
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        if may_be_billed is not None:
+            self.may_be_billed = may_be_billed
 
 
 class RateLimited(TransientError):
@@ -86,6 +98,8 @@ class RateLimited(TransientError):
 
 class CallTimedOut(TransientError):
     """Raised when no answer came within the call's timeout; it may still be charged."""
+
+    may_be_billed = True
 
 
 class Unreachable(TransientError):

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from llm_relabel.definitions import UniqueKeyLoader
 from llm_relabel.errors import JobError, nearest
+from llm_relabel.judge_settings import JudgeSection, Section, share_of
 
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class DataSection(_Section):
+class DataSection(Section):
     """Where the dataset is and which columns mean what."""
 
     path: str = Field(min_length=1)
@@ -50,7 +46,7 @@ class DataSection(_Section):
         return value
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """The small trained model."""
 
     encoder: str = "embedded"
@@ -60,7 +56,7 @@ class ModelSection(_Section):
     predictions: str | None = None
 
 
-class DetectSection(_Section):
+class DetectSection(Section):
     """Which rows go to the judge."""
 
     budget: int | float | None = None
@@ -70,11 +66,7 @@ class DetectSection(_Section):
     @classmethod
     def _count_or_share(cls, value: Any) -> Any:
         """A count stays an int; `30%` becomes the float 0.3."""
-        if isinstance(value, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*%\s*", value):
-            value = float(value.strip().rstrip("% ")) / 100
-            if not 0 < value <= 1:
-                raise ValueError("a share must be above 0% and at most 100%")
-            return value
+        value = share_of(value)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
             return value
         if isinstance(value, float) and 0 < value <= 1:
@@ -82,81 +74,13 @@ class DetectSection(_Section):
         raise ValueError("must be a count of rows like 500, or a share like 30%")
 
 
-class Prices(_Section):
-    """US dollars for one million tokens."""
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached_input: float | None = Field(default=None, ge=0)
-
-
-class JudgeSection(_Section):
-    """Who answers, what it is shown, and what it may cost."""
-
-    model: str = "embedded"
-    base_url: str | None = None
-    api_key_env: str | None = None
-    evidence: Literal["referenced", "blind"] = "referenced"
-    structured_output: Literal["schema", "prompt"] = "schema"
-    params: dict[str, Any] = Field(default_factory=dict)
-    max_output_tokens: int = Field(default=1024, ge=16)
-    concurrency: int = Field(default=32, ge=1, le=4096)
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    tokens_per_minute: float | None = Field(default=None, gt=0)
-    timeout: float = Field(default=60.0, gt=0)
-    deadline: float | None = Field(default=None, gt=0)
-    max_cost: float | Literal["none"] | None = None
-    prices: Prices | None = None
-    cache: bool = True
-
-    @field_validator("max_cost", mode="before")
-    @classmethod
-    def _dollars_or_none(cls, value: Any) -> Any:
-        if value == "none" or value is None:
-            return value
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-            return float(value)
-        raise ValueError("must be US dollars like 5.00, or `none` for no cap")
-
-    @field_validator("deadline", mode="before")
-    @classmethod
-    def _seconds(cls, value: Any) -> Any:
-        """Seconds; `90m` and `8h` are understood."""
-        pattern = r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*"
-        if isinstance(value, str) and (found := re.fullmatch(pattern, value)):
-            return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
-        return value
-
-    @field_validator("model")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        value = value.strip()
-        head, slash, tail = value.partition("/")
-        if value != "embedded" and (not slash or not head or not tail):
-            raise ValueError(
-                "must be `embedded`, or PROVIDER/NAME such as openai/gpt-4o-mini, "
-                "anthropic/NAME, recorded/FILE, or litellm's own naming"
-            )
-        return value
-
-    @property
-    def provider(self) -> str:
-        """The part of `model` before the first slash."""
-        return self.model.partition("/")[0]
-
-    @property
-    def name(self) -> str:
-        """The part of `model` after the first slash; for `embedded` the word itself."""
-        return self.model.partition("/")[2] or self.model
-
-
-class DecideSection(_Section):
+class DecideSection(Section):
     """How verdicts become labels."""
 
     policy: Literal["replace", "agree", "auto"] = "auto"
 
 
-class Job(_Section):
+class Job(Section):
     """A whole job. `folder` is what relative paths in it start from (the job file's own)."""
 
     task: Literal["classification"]
@@ -279,6 +203,8 @@ def _problem(found: Any) -> str:
 def _known_keys(path: Sequence[str]) -> list[str]:
     model: Any = Job
     for part in path:
+        if part.isdigit():  # a place in a list, whose members were found with the list
+            continue
         annotation = model.model_fields[part].annotation
         options = [annotation, *get_args(annotation)]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))

@@ -40,6 +40,10 @@ class Journal:
         """Wait until the disk has what was appended."""
         os.fsync(self._file.fileno())
 
+    def empty(self) -> None:
+        """Forget every line; the file stays open."""
+        self._file.truncate(0)
+
     def close(self) -> None:
         """Sync and close; nothing more can be appended."""
         if not self._file.closed:

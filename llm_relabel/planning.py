@@ -1,10 +1,16 @@
-"""What will be asked: label issues for the judge, and one ask for each."""
+"""What will be asked, wave by wave: which issue, of which judge, how often.
+
+A wave is planned from completed waves only, so neither the order in which verdicts arrive nor
+a kill changes what is asked. An ask's id follows from what is asked, so that a resumed run
+knows what was answered.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +18,14 @@ from numpy.typing import NDArray
 from llm_relabel.detect import find_issues
 from llm_relabel.preparation import Prepared
 from llm_relabel.prompts import choose_candidates
-from llm_relabel.records import Ask, LabelIssue, LabelValue, Targets
+from llm_relabel.records import (
+    Ask,
+    ControlKind,
+    LabelIssue,
+    LabelValue,
+    Purpose,
+    Targets,
+)
 
 
 def flag(
@@ -33,36 +46,74 @@ def flag(
     )
 
 
-def plan_asks(
-    prepared: Prepared,
-    number: int,
-    issues: Sequence[LabelIssue],
-    pred_probs: NDArray[np.float32],
-    judge: str,
-    state: str = "",
-) -> list[Ask]:
-    """One ask for each issue, in their order.
+@dataclass(frozen=True)
+class AskPlanner:
+    """Plans the asks of one round.
 
-    An ask's id follows from what is asked, so that a resumed run knows what was answered;
-    `state` joins it for a judge whose verdicts depend on the round's labels.
+    `states` holds, for each judge whose verdicts depend on the round's labels, what names them.
     """
-    job, asks = prepared.job, []
-    for issue in issues:
-        candidates: tuple[LabelValue, ...] = ()
-        if job.judge.evidence == "referenced":
-            runner_up = prepared.task.runner_up(pred_probs[issue.row])
-            candidates = choose_candidates(issue, runner_up=runner_up, seed=job.seed)
-        asked = [number, issue.id, job.judge.evidence, candidates, judge, state]
-        ask_id = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:20]
-        asks.append(
-            Ask(
-                ask_id=ask_id,
-                id=issue.id,
-                row=issue.row,
-                purpose="label",
-                evidence=job.judge.evidence,
-                candidates=candidates,
-                judge=judge,
+
+    prepared: Prepared
+    number: int
+    pred_probs: NDArray[np.float32]
+    states: dict[str, str] = field(default_factory=dict)
+
+    def first_wave(self, issues: Sequence[LabelIssue]) -> list[Ask]:
+        """For each issue, in their order: the first judge, its samples, the panel."""
+        return [ask for issue in issues for ask in self._first_asks(issue)]
+
+    def escalation(self, issues: Sequence[LabelIssue], step: int) -> list[Ask]:
+        """The asks of the escalation's judge number `step`, from 0, in a wave of their own."""
+        section = self.prepared.job.judge
+        judge = section.member_names[1 + len(section.panel) + step]
+        return [
+            self.ask(issue, judge=judge, purpose="escalation", wave=step + 1) for issue in issues
+        ]
+
+    def ask(
+        self,
+        issue: LabelIssue,
+        *,
+        judge: str,
+        purpose: Purpose,
+        repeat: int = 0,
+        wave: int = 0,
+        candidates: tuple[LabelValue, ...] | None = None,
+        control: ControlKind | None = None,
+        control_label: LabelValue = None,
+    ) -> Ask:
+        """One ask. Its candidates are shuffled anew for each sample, and shown to all judges."""
+        job = self.prepared.job
+        if job.judge.evidence == "blind":
+            candidates = ()
+        elif candidates is None:
+            runner_up = self.prepared.task.runner_up(self.pred_probs[issue.row])
+            shuffle = repeat if purpose == "sample" else 0
+            candidates = choose_candidates(
+                issue, runner_up=runner_up, seed=job.seed, shuffle=shuffle
             )
+        state = self.states.get(judge, "")
+        asked = [self.number, issue.id, job.judge.evidence, candidates, judge, state]
+        asked += [purpose, repeat, wave, control]
+        return Ask(
+            ask_id=hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:20],
+            id=issue.id,
+            row=issue.row,
+            purpose=purpose,
+            evidence=job.judge.evidence,
+            candidates=candidates,
+            judge=judge,
+            repeat=repeat,
+            wave=wave,
+            control=control,
+            control_label=control_label,
         )
-    return asks
+
+    def _first_asks(self, issue: LabelIssue) -> Iterator[Ask]:
+        section = self.prepared.job.judge
+        names = section.member_names
+        yield self.ask(issue, judge=names[0], purpose="label")
+        for repeat in range(1, section.samples):
+            yield self.ask(issue, judge=names[0], purpose="sample", repeat=repeat)
+        for name in names[1 : 1 + len(section.panel)]:
+            yield self.ask(issue, judge=name, purpose="panel")

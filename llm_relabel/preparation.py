@@ -14,6 +14,7 @@ from llm_relabel.data import Dataset, read_dataset, read_labeled
 from llm_relabel.definitions import LabelDefinitions, load_definitions
 from llm_relabel.errors import DataError, DefinitionsError, JobError
 from llm_relabel.job import Job
+from llm_relabel.judge_settings import WITHOUT_LLM
 from llm_relabel.models import SmallModel, load_predictions
 from llm_relabel.progress import Step
 from llm_relabel.prompts import PromptBuilder
@@ -57,7 +58,7 @@ class Prepared:
             "definitions": self.definitions.sha256(),
             "prompt": self.prompts.sha256,
             "model": ", ".join(f"{k}={v}" for k, v in model.model_dump(mode="json").items()),
-            "judge": self.job.judge.model,
+            "judge": ", ".join(self.job.judge.member_names),
             "seed": self.job.seed,
         }
 
@@ -90,7 +91,7 @@ def prepare(job: Job) -> Prepared:
             f"{len(definitions.unwritten)} definitions are still to be written "
             f"({', '.join(definitions.unwritten[:5])}); the judge reads nothing else of a label"
         )
-        if job.judge.provider not in ("embedded", "recorded"):
+        if any(member.provider not in WITHOUT_LLM for member in job.judge.members):
             raise DefinitionsError(f"labels {job.labels!r}: {told}")
         warnings.append(told)
     own = None
@@ -117,7 +118,11 @@ def prepare(job: Job) -> Prepared:
         gold=task.encode(dataset.gold) if dataset.gold is not None else None,
         dev=_dev(job, task) if own is None else None,
         own_predictions=own,
-        prompts=PromptBuilder(task, schema_in_words=job.judge.structured_output == "prompt"),
+        prompts=PromptBuilder(
+            task,
+            schema_in_words=job.judge.structured_output == "prompt",
+            max_item_tokens=job.judge.max_item_tokens,
+        ),
         warnings=tuple(warnings),
         cache=cache_folder(),
     )

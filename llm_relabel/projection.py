@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from llm_relabel import decide
 from llm_relabel.api import first_issues
+from llm_relabel.controls import with_controls
 from llm_relabel.detect import within_budget
 from llm_relabel.job import Job
-from llm_relabel.judge import open_judge
-from llm_relabel.planning import plan_asks
+from llm_relabel.judge import Judges, open_judges
+from llm_relabel.judge.prices import cost_of, price_of
+from llm_relabel.judge_settings import JudgeMember, Prices
+from llm_relabel.planning import AskPlanner
 from llm_relabel.preparation import Prepared, prepare
 from llm_relabel.progress import Progress
-from llm_relabel.prompts import describe_messages
-from llm_relabel.records import Ask, LabelIssue, Message
+from llm_relabel.prompts import describe_messages, estimated_tokens
+from llm_relabel.records import Ask, LabelIssue, Message, Tokens
 
-# English text has about four characters a token; an answer here is a short rationale.
-CHARACTERS_A_TOKEN = 4
-ANSWER_TOKENS = 80
+ANSWER_TOKENS = 80  # a short rationale, a label, a confidence
+# Below so many tokens neither OpenAI nor Anthropic keeps a prefix.
+SHORTEST_PREFIX = 1024
 # A round trip to a hosted model, unless requests_per_minute is slower.
 SECONDS_A_CALL = 2.0
 SHOWN = 15
@@ -29,8 +33,8 @@ def project(job: Job, progress: Progress, *, prompts: int) -> str:
     Raises what `run` would raise before spending: bad data, a missing key, a missing cap.
     """
     prepared = prepare(job)
-    judge = open_judge(
-        job, prepared.task, prepared.definitions, prepared.prompts,
+    judges = open_judges(
+        job, prepared.task, prepared.definitions,
         cache=prepared.cache, embed=lambda texts: prepared.small_model(_ignore).encode(texts),
     )  # fmt: skip
     issues, pred_probs = first_issues(prepared, progress=progress)
@@ -38,12 +42,20 @@ def project(job: Job, progress: Progress, *, prompts: int) -> str:
         [issue for issue in issues if decide.can_change(job.decide.policy, issue)],
         job.detect.budget, len(prepared.dataset), set(),
     )  # fmt: skip
-    asks = plan_asks(prepared, 1, chosen, pred_probs, judge.name)
+    planner = AskPlanner(prepared, 1, pred_probs)
+    asks = with_controls(planner.first_wave(chosen), planner, issues, prepared.given)
+    first = [ask for ask in asks if ask.purpose == "label"]
     lines = [f"Warning: {warning}" for warning in prepared.warnings]
     lines += _issue_lines(prepared, issues)
-    lines += ["", *_projection(prepared, asks, judge.is_llm)]
-    if judge.is_llm:
-        for ask in asks[:prompts]:
+    lines += [
+        "",
+        f"Round 1 asks the judge {judges.first.name} about {len(first):,} items; at most "
+        f"{job.rounds} rounds. Later rounds ask only what is new, usually a small part of round 1.",
+        *_cut_lines(prepared, chosen),
+        *_projection(prepared, asks, judges, len(chosen)),
+    ]
+    if judges.first.is_llm:
+        for ask in first[:prompts]:
             lines += ["", f"--- A prompt, as it would be sent (item {ask.id!r}) ---"]
             lines.append(describe_messages(_messages(prepared, ask)))
     elif prompts and asks:
@@ -82,29 +94,95 @@ def _issue_lines(prepared: Prepared, issues: list[LabelIssue]) -> list[str]:
     return lines
 
 
-def _projection(prepared: Prepared, asks: list[Ask], is_llm: bool | None) -> list[str]:
-    from llm_relabel.judge.prices import cost_of, price_of
-    from llm_relabel.records import Tokens
+def _cut_lines(prepared: Prepared, issues: Sequence[LabelIssue]) -> list[str]:
+    """How many items are longer than the judge is shown."""
+    limit = prepared.job.judge.max_item_tokens
+    long = 0
+    for issue in issues:
+        fields = prepared.dataset.item(issue.row).fields.values()
+        long += sum(map(len, fields)) > limit and sum(map(estimated_tokens, fields)) > limit
+    if not long:
+        return []
+    return [f"{long:,} items are longer than judge.max_item_tokens ({limit:,}): the judge sees "
+            "their head and tail."]  # fmt: skip
 
-    job = prepared.job
-    lines = [
-        f"Round 1 asks the judge {job.judge.model} about {len(asks):,} items; at most "
-        f"{job.rounds} rounds. Later rounds ask only what is new, usually a small part of round 1."
-    ]
-    if not is_llm:
-        return [*lines, "No LLM is called: no tokens, no money."]
+
+def _projection(prepared: Prepared, asks: Sequence[Ask], judges: Judges, issues: int) -> list[str]:
+    """Calls, tokens, money and time of round 1, for each judge that takes any."""
+    section = prepared.job.judge
+    members = dict(zip(section.member_names, section.members, strict=True))
+    by_judge = {name: [ask for ask in asks if ask.judge == name] for name in members}
+    escalation = section.member_names[1 + len(section.panel) :]
+    lines: list[str] = []
+    total, slowest, known = 0.0, 0.0, True
+    for name, member in members.items():
+        if not judges[name].is_llm:
+            continue
+        most = name in escalation
+        theirs = asks_like(by_judge[section.member_names[0]], issues) if most else by_judge[name]
+        prices = price_of(member, uncapped=section.max_cost == "none")
+        tokens, prefix = _tokens(prepared, theirs)
+        minutes = _minutes(member, len(theirs), tokens)
+        told = (
+            f"  {name}: {'at most ' if most else ''}{len(theirs):,} calls, "
+            f"{tokens.input:,} input and {tokens.output:,} output tokens"
+        )
+        if prices is None:
+            known, told = False, told + ", price unknown"
+        else:
+            cost = cost_of(tokens, prices)
+            saving = _saving(prefix, len(theirs), prices)
+            told += f", about ${cost:.2f}"
+            if saving >= 0.005:
+                told += f" (about ${saving:.2f} less if the provider's prompt cache hits)"
+            total += 0.0 if most else cost
+        if most:
+            told += ", asked only where the judges before it are not sure"
+        else:
+            slowest = max(slowest, minutes)
+        told += "; hours, by the batch API" if member.batch else f", {minutes:.1f} minutes"
+        lines.append(told)
+    if not lines:
+        return ["No LLM is called: no tokens, no money."]
+    extra = {p: sum(ask.purpose == p for ask in asks) for p in ("sample", "panel", "control")}
+    parts = [f"{count:,} for {purpose}s" for purpose, count in extra.items() if count]
+    of_them = f" (of them {', '.join(parts)})" if parts else ""
+    money = f"about ${total:.2f}" if known else "at a price that is not known"
+    head = f"Together {len(asks):,} calls{of_them}, {money}, about {slowest:.1f} minutes, before "
+    return [head + f"escalation and retries; {SECONDS_A_CALL:g} s a call are assumed:", *lines]
+
+
+def asks_like(asks: Sequence[Ask], count: int) -> list[Ask]:
+    """At most `count` asks, one for each issue."""
+    return [ask for ask in asks if ask.purpose == "label"][:count]
+
+
+def _tokens(prepared: Prepared, asks: Sequence[Ask]) -> tuple[Tokens, float]:
+    """The tokens of all asks, estimated on some of them, and those of the stable prefix."""
     sample = asks[:: max(1, len(asks) // 200)]
-    sizes = [sum(len(m.content) for m in _messages(prepared, ask)) for ask in sample]
-    mean = sum(sizes) / max(1, len(sizes)) / CHARACTERS_A_TOKEN
-    tokens = Tokens(input=int(mean * len(asks)), output=ANSWER_TOKENS * len(asks))
-    lines.append(f"About {tokens.input:,} input and {tokens.output:,} output tokens.")
-    cost = cost_of(tokens, price_of(job.judge))
-    lines.append("The price is not known." if cost is None else f"About ${cost:.2f}.")
-    seconds = len(asks) * SECONDS_A_CALL / job.judge.concurrency
-    if job.judge.requests_per_minute:
-        seconds = max(seconds, 60 * len(asks) / job.judge.requests_per_minute)
-    if job.judge.tokens_per_minute:
-        total = tokens.input + tokens.output
-        seconds = max(seconds, 60 * total / job.judge.tokens_per_minute)
-    lines.append(f"About {seconds / 60:.1f} minutes of judging, at {SECONDS_A_CALL:g} s a call.")
-    return lines
+    sizes = [sum(estimated_tokens(m.content) for m in _messages(prepared, a)) for a in sample]
+    mean = sum(sizes) / max(1, len(sizes))
+    prefix = estimated_tokens(prepared.prompts.system.content)
+    return Tokens(input=int(mean * len(asks)), output=ANSWER_TOKENS * len(asks)), prefix
+
+
+def _saving(prefix: float, calls: int, prices: Prices) -> float:
+    """US dollars that a prompt cache saves when every call but the first hits it."""
+    if prefix < SHORTEST_PREFIX or prices.cached_input is None or not calls:
+        return 0.0
+    saved = prefix * (calls - 1) * (prices.input - prices.cached_input)
+    written = prefix * ((prices.cache_write or prices.input) - prices.input)
+    return max(0.0, (saved - written) / 1_000_000)
+
+
+def _minutes(member: JudgeMember, calls: int, tokens: Tokens) -> float:
+    seconds = calls * SECONDS_A_CALL / member.concurrency
+    for rate, amount in (
+        (member.requests_per_minute, calls),
+        (member.tokens_per_minute, tokens.input + tokens.output),
+        (member.input_tokens_per_minute, tokens.input),
+        (member.output_tokens_per_minute, tokens.output),
+    ):
+        if rate:
+            seconds = max(seconds, 60 * amount / rate)
+    return seconds / 60

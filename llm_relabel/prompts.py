@@ -56,13 +56,13 @@ def fence_for(text: str) -> str:
 
 
 def choose_candidates(
-    issue: LabelIssue, *, runner_up: LabelValue, seed: int
+    issue: LabelIssue, *, runner_up: LabelValue, seed: int, shuffle: int = 0
 ) -> tuple[LabelValue, ...]:
     """The given, current and predicted label of an issue, each once, in a seeded order.
 
     A single candidate would be a hint, so the model's `runner_up` joins one that stands alone.
-    The order depends on the item and the seed only: the same question in a later round is the
-    same prompt, and its verdict is reused.
+    The order depends on the item, the seed and the number of the `shuffle` only: the same
+    question in a later round is the same prompt, and its verdict is reused.
     """
     wanted: list[LabelValue] = []
     for label in (issue.given_label, issue.current_label, issue.predicted_label):
@@ -71,16 +71,71 @@ def choose_candidates(
     if len(wanted) < 2 and runner_up is not None and runner_up not in wanted:
         wanted.append(runner_up)
     wanted.sort(key=repr)
-    random.Random(f"{seed}:{issue.id}").shuffle(wanted)
+    again = f":{shuffle}" if shuffle else ""
+    random.Random(f"{seed}:{issue.id}{again}").shuffle(wanted)
     return tuple(wanted)
+
+
+def estimated_tokens(text: str) -> float:
+    """About how many tokens a text has: four ASCII characters make one, any other is one."""
+    if text.isascii():
+        return len(text) / 4
+    others = sum(map("\x7f".__lt__, text))
+    return (len(text) - others) / 4 + others
+
+
+def cut_to(texts: Sequence[str], limit: int) -> list[str]:
+    """The texts, the middle left out of the longest until all have `limit` tokens together.
+
+    Short texts stay whole; what they leave is shared evenly by the longer ones. A cut text
+    keeps two thirds of its share at its head and one at its tail, and says what is missing.
+    """
+    if sum(map(len, texts)) <= limit:
+        return list(texts)  # no character is more than one token
+    sizes = [estimated_tokens(text) for text in texts]
+    if sum(sizes) <= limit:
+        return list(texts)
+    share, left = 0.0, float(limit)
+    for place, size in enumerate(sorted(sizes)):
+        share = left / (len(sizes) - place)
+        if size > share:
+            break
+        left -= size
+    return [
+        text if size <= share else _without_middle(text, share)
+        for text, size in zip(texts, sizes, strict=True)
+    ]
+
+
+def _without_middle(text: str, tokens: float) -> str:
+    head = _prefix(text, tokens * 2 / 3)
+    tail = _prefix(text[::-1], tokens / 3)[::-1]
+    missing = len(text) - len(head) - len(tail)
+    return f"{head}\n[... {missing:,} characters are left out here ...]\n{tail}"
+
+
+def _prefix(text: str, tokens: float) -> str:
+    """The longest start of `text` that has at most so many tokens."""
+    low, high = int(tokens), min(len(text), int(tokens * 4) + 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if estimated_tokens(text[:middle]) <= tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low]
 
 
 class PromptBuilder:
     """Builds the messages of one job: the stable part once, the item's part per ask."""
 
-    def __init__(self, task: Task, *, schema_in_words: bool) -> None:
-        """`schema_in_words` writes the schema into the prompt, for servers that enforce none."""
+    def __init__(self, task: Task, *, schema_in_words: bool, max_item_tokens: int = 8000) -> None:
+        """`schema_in_words` writes the schema into the prompt, for servers that enforce none.
+
+        Of an item that is longer than `max_item_tokens` (see `cut_to`) the middle is left out.
+        """
         self._task = task
+        self._max_item_tokens = max_item_tokens
         module: Any = _environment().get_template(task.template).module
         self._module = module
         self._constants = task.prompt_constants()
@@ -93,13 +148,15 @@ class PromptBuilder:
     def sha256(self) -> str:
         """The hash of the stable part: it changes with template, definitions and instruction."""
         source = Path(template_folder() / self._task.template).read_bytes()
-        return hashlib.sha256(self.system.content.encode() + source).hexdigest()
+        limit = str(self._max_item_tokens).encode()
+        return hashlib.sha256(self.system.content.encode() + source + limit).hexdigest()
 
     def build(self, item: Item, candidates: Sequence[LabelValue]) -> tuple[Message, ...]:
         """The messages for one item; no `candidates` is the blind form."""
+        whole = [_SURROGATES.sub("\ufffd", text) for text in item.fields.values()]
         fields = [
-            {"name": name, "text": _SURROGATES.sub("\ufffd", text)}
-            for name, text in item.fields.items()
+            {"name": name, "text": text}
+            for name, text in zip(item.fields, cut_to(whole, self._max_item_tokens), strict=True)
         ]
         fence = fence_for("\n".join(f"{field['name']}: {field['text']}" for field in fields))
         user = self._module.user(

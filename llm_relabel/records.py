@@ -15,12 +15,19 @@ from numpy.typing import NDArray
 
 LabelValue: TypeAlias = str | tuple[str, ...] | None
 
+
 Evidence = Literal["referenced", "blind"]
 Outcome = Literal["answer", "abstain", "failed"]
 AbstainOrFailure = Literal["none_fits", "unsure", "refused", "invalid", "transport", "not_recorded"]
 Action = Literal["keep", "replace", "abstain", "failed", "review"]
 Purpose = Literal["label", "panel", "sample", "escalation", "control", "anchoring"]
+ControlKind = Literal["repeat", "confirmed", "planted"]
 Source = Literal["judge", "model", "fused", "human"]
+
+
+def label_json(label: LabelValue) -> Any:
+    """A label value as journals write it."""
+    return list(label) if isinstance(label, tuple) else label
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +80,34 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token counts as the provider reported them; `cached` are the input tokens it had cached."""
+    """Token counts as the provider reported them.
+
+    `input` is all input; of it the provider had `cached` tokens already, and put `written`
+    tokens into its cache.
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
+    written: int = 0
 
     def __add__(self, other: Tokens) -> Tokens:
         return Tokens(
-            self.input + other.input, self.output + other.output, self.cached + other.cached
+            self.input + other.input,
+            self.output + other.output,
+            self.cached + other.cached,
+            self.written + other.written,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One planned question to one judge. `candidates` are the label values in shown order."""
+    """One planned question to one judge. `candidates` are the label values in shown order.
+
+    `wave` counts from 0; a wave is planned from completed waves only. `control` is set where
+    the question checks the judge and decides nothing; `control_label` is then the label that a
+    person confirmed, or the wrong one that was planted among the candidates.
+    """
 
     ask_id: str
     id: str
@@ -98,6 +118,8 @@ class Ask:
     judge: str
     repeat: int = 0
     wave: int = 0
+    control: ControlKind | None = None
+    control_label: LabelValue = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +129,8 @@ class Verdict:
     `answer` is the task's label value as JSON (None unless `outcome` is "answer");
     `confidence` is the judge's own belief in 0..1 or None; `reason` is set when there is no
     answer. `cost` is in US dollars, None when no price is known. `cached` says nothing was paid.
-    `calls` counts attempts put to the judge, re-asks and retries included.
+    `calls` counts attempts put to the judge, re-asks and retries included. `seconds` is the
+    time the provider took for the answer, None where it was not measured.
     """
 
     ask_id: str
@@ -122,6 +145,7 @@ class Verdict:
     cost: float | None = None
     cached: bool = False
     calls: int = 1
+    seconds: float | None = None
     error: str | None = None
 
 

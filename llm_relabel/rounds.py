@@ -10,38 +10,45 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_relabel import changes, decide, journal, runs
+from llm_relabel import changes, controls, decide, journal, pilot, runs
 from llm_relabel.agreement import flagging_against_gold, label_accuracy
+from llm_relabel.combine import Opinion
 from llm_relabel.detect import within_budget
 from llm_relabel.errors import Paused
 from llm_relabel.job import Job
-from llm_relabel.judge import Judge, RoundEvidence, open_judge
-from llm_relabel.judge.asking import ask_all, outside_event_loops, trailing_failures
-from llm_relabel.planning import flag, plan_asks
+from llm_relabel.judge import Judges, RoundEvidence, open_judges
+from llm_relabel.judge.asking import outside_event_loops
+from llm_relabel.judging import Judged, Judging
+from llm_relabel.planning import AskPlanner, flag
 from llm_relabel.predictions import Predictions, load_saved, save_predictions, train
 from llm_relabel.preparation import labels_sha256, prepare
 from llm_relabel.progress import Progress, Silent, Step
 from llm_relabel.provenance import now, versions
-from llm_relabel.records import Ask, Change, Decision, LabelIssue, LabelValue, Targets, Verdict
+from llm_relabel.records import Change, Decision, LabelIssue, LabelValue, Targets
 from llm_relabel.report import write_report
 from llm_relabel.runs import RunFolder
 from llm_relabel.summary import RoundTally, make_summary
 
-SYNC_EVERY = 1.0  # seconds between syncs of the verdict journal to the disk
+PILOT = "pilot.json"
 
 
 class JobRunner:
     """One process's work on one run folder."""
 
-    def __init__(self, job: Job, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self, job: Job, *, progress: Progress | None = None, pilot_size: int | None = None
+    ) -> None:
+        """`pilot_size`: judge so many issues of the first round, and stop with a projection,
+        unless that was done before."""
         self.job = job
+        self._pilot = pilot_size
         self.progress: Progress = progress if progress is not None else Silent()
         self.run = RunFolder(job.output_path)
         # The model is made once and reports to whichever step is under way.
@@ -69,24 +76,25 @@ class JobRunner:
         # One event loop for the whole run: a provider's connections belong to the loop they
         # were made in.
         with self.run.held(), asyncio.Runner() as self._loop:
-            self.judge = self._open_judge()
+            self.judges = self._open_judges()
             self.run.start(self.job, self.prepared.identity())
+            self._judging = Judging(self.prepared, self.run, self.judges, self._loop, self.progress)
             return self._work()
 
-    def _open_judge(self) -> Judge:
+    def _open_judges(self) -> Judges:
         spent = sum(
             verdict.cost or 0.0
             for number in range(1, self.job.rounds + 1)
             for verdict in self.run.verdicts(number)
         )
-        return open_judge(
+        return open_judges(
             self.job,
             self.prepared.task,
             self.prepared.definitions,
-            self.prepared.prompts,
             cache=self.prepared.cache,
             embed=self.model.encode,
             spent=spent,
+            folder=self.run.path,
         )
 
     def _work(self) -> dict[str, Any]:
@@ -106,7 +114,7 @@ class JobRunner:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
         finally:
-            self._loop.run(self.judge.aclose())
+            self._loop.run(self.judges.aclose())
         return self._finish(status, reason)
 
     def _rounds(self) -> str:
@@ -132,15 +140,11 @@ class JobRunner:
         )
         folder = self.run.round(number)
         journal.write_lines(folder / "issues.jsonl", self._issue_lines(issues))
-        asks = self._plan(number, to_judge, predictions.pred_probs)
-        tally.deferred = len(issues) - len(asks)
-        pause: Paused | None = None
-        try:
-            verdicts = self._judge(number, asks, issues)
-        except Paused as stopped:
-            # What was paid for is decided and written; the rest waits for the same command.
-            pause, verdicts = stopped, runs.latest(self.run.verdicts(number))
-        changed = self._decide(tally, to_judge, asks, verdicts)
+        judged = self._judge(number, to_judge, issues, predictions.pred_probs)
+        # Also after a pause: what was paid for is decided and written, and the rest waits for
+        # the same command.
+        changed = self._decide(tally, to_judge, judged.opinions)
+        tally.facts.update(self._control_facts(number))
         tally.deferred = tally.flagged - tally.judged
         self._write_dataset(folder, "dataset", self._current)
         if self.prepared.gold is not None:
@@ -148,8 +152,8 @@ class JobRunner:
             tally.gold["labels_after"] = accuracy
         self.progress.note(_told(tally))
         self._finish("running", "")
-        if pause is not None:
-            raise pause
+        if judged.pause is not None:
+            raise judged.pause
         return changed
 
     # Train
@@ -194,68 +198,70 @@ class JobRunner:
 
     # Judge
 
-    def _plan(
-        self, number: int, issues: Sequence[LabelIssue], pred_probs: NDArray[np.float32]
-    ) -> list[Ask]:
-        state = "" if self.judge.settled else labels_sha256(self._current)
-        asks = plan_asks(self.prepared, number, issues, pred_probs, self.judge.name, state)
-        path = self.run.round(number) / "asks.jsonl"
-        with journal.Journal(path) as asked:
-            known = {line["ask_id"] for line in journal.read_lines(path)}
-            asked.extend(runs.ask_line(ask) for ask in asks if ask.ask_id not in known)
-        return asks
-
     def _judge(
-        self, number: int, asks: Sequence[Ask], issues: Sequence[LabelIssue]
-    ) -> dict[str, Verdict]:
-        earlier = self.run.verdicts(number)
-        again = trailing_failures(earlier)
-        verdicts = runs.latest(earlier)
-        open_asks = [
-            ask
-            for ask in asks
-            if (found := verdicts.get(ask.ask_id)) is None
-            or found.reason == "transport"
-            or ask.ask_id in again
-        ]
-        # Opened even when nothing is left to ask: the journal is part of every round.
-        verdict_journal = journal.Journal(self.run.round(number) / "verdicts.jsonl")
-        with verdict_journal, self.progress.step(f"Round {number}: {self.judge.name}") as step:
-            if not open_asks:
-                return verdicts
-            trusted = self._current.known.copy()
-            trusted[[issue.row for issue in issues]] = False
-            evidence = RoundEvidence(
-                embeddings=lambda: self.model.embeddings,
-                targets=self._current,
-                trusted=trusted,
-                groups=self.prepared.dataset.groups,
-            )
-            self.judge.begin_round(evidence, open_asks)
-            done, synced = 0, time.monotonic()
+        self,
+        number: int,
+        to_judge: Sequence[LabelIssue],
+        issues: Sequence[LabelIssue],
+        pred_probs: NDArray[np.float32],
+    ) -> Judged:
+        states = {
+            judge.name: labels_sha256(self._current) for judge in self.judges if not judge.settled
+        }
+        planner = AskPlanner(self.prepared, number, pred_probs, states)
+        trusted = self._current.known.copy()
+        trusted[[issue.row for issue in issues]] = False
+        evidence = RoundEvidence(
+            embeddings=lambda: self.model.embeddings,
+            targets=self._current,
+            trusted=trusted,
+            groups=self.prepared.dataset.groups,
+        )
+        if number > 1:
+            return self._judging.judge(planner, to_judge, issues, evidence)
+        known = pilot.load(self.run.path / PILOT)
+        if self._pilot is not None and known is None:
+            return self._judge_pilot(planner, to_judge, issues, evidence)
+        factor = self.job.judge.breakers.replacement
+        watch = None
+        if known is not None and factor is not None:
+            window = self.job.judge.breakers.window
+            watch = pilot.ReplacementWatch(known, to_judge, factor=factor, window=window).hear
+        return self._judging.judge(planner, to_judge, issues, evidence, watch=watch)
 
-            def hear(verdict: Verdict) -> None:
-                nonlocal done, synced
-                verdict_journal.append(runs.verdict_line(verdict))
-                verdicts[verdict.ask_id] = verdict
-                done += 1
-                step(done, len(open_asks))
-                if time.monotonic() - synced > SYNC_EVERY:
-                    verdict_journal.sync()
-                    synced = time.monotonic()
-
-            deadline = self.job.judge.deadline
-            self._loop.run(
-                ask_all(
-                    self.judge,
-                    open_asks,
-                    self.prepared.dataset.item,
-                    concurrency=self.job.judge.concurrency,
-                    on_verdict=hear,
-                    deadline=None if deadline is None else self._began + deadline,
-                )
-            )
-        return verdicts
+    def _judge_pilot(
+        self,
+        planner: AskPlanner,
+        to_judge: Sequence[LabelIssue],
+        issues: Sequence[LabelIssue],
+        evidence: RoundEvidence,
+    ) -> Judged:
+        """Judge a few issues, and stop with what they foretell."""
+        assert self._pilot is not None
+        began = time.monotonic()
+        drawn = pilot.draw(to_judge, self._pilot, self.job.seed)
+        judged = self._judging.judge(planner, drawn, issues, evidence, controls=False)
+        if judged.pause is not None or not judged.opinions:
+            return judged
+        policy, task = self.job.decide.policy, self.prepared.task
+        found = pilot.measured(
+            drawn,
+            len(to_judge),
+            judged.opinions,
+            [
+                decision
+                for issue in drawn
+                if issue.id in judged.opinions
+                for decision in decide.decide(issue, judged.opinions[issue.id], task, policy)
+            ],
+            self.run.verdicts(planner.number),
+            time.monotonic() - began,
+        )
+        pilot.save(self.run.path / PILOT, found)
+        judged.pause = Paused(
+            f"{found.told()}\nThe same command, with or without --pilot, judges the rest."
+        )
+        return judged
 
     # Decide
 
@@ -263,21 +269,20 @@ class JobRunner:
         self,
         tally: RoundTally,
         issues: Sequence[LabelIssue],
-        asks: Sequence[Ask],
-        verdicts: dict[str, Verdict],
+        opinions: Mapping[str, Opinion],
     ) -> bool:
         task, lines = self.prepared.task, []
         wanted: list[Change] = []
         changed = False
-        for issue, ask in zip(issues, asks, strict=True):
-            verdict = verdicts.get(ask.ask_id)
-            if verdict is None:
+        for issue in issues:
+            opinion = opinions.get(issue.id)
+            if opinion is None:
                 continue
             self._asked.add(issue.id)
-            decisions = decide.decide(issue, verdict, task, self.job.decide.policy)
+            decisions = decide.decide(issue, opinion, task, self.job.decide.policy)
             tally.count(decide.item_action(decisions))
-            if verdict.reason is not None:
-                tally.reasons[verdict.reason] += 1
+            if opinion.reason is not None:
+                tally.reasons[opinion.reason] += 1
             lines += [runs.decision_line(decision) for decision in decisions]
             label = decide.new_label(task, issue.current_label, decisions)
             if label == issue.current_label:
@@ -285,7 +290,7 @@ class JobRunner:
             changed = True
             self._move(issue, label)
             wanted += [
-                self._change(tally.number, decision, verdict)
+                self._change(tally.number, decision, opinion)
                 for decision in decisions
                 if decision.action == "replace"
             ]
@@ -305,7 +310,7 @@ class JobRunner:
             self._frozen.add(issue.row)
         self.prepared.task.put(self._current, issue.row, label)
 
-    def _change(self, number: int, decision: Decision, verdict: Verdict) -> Change:
+    def _change(self, number: int, decision: Decision, opinion: Opinion) -> Change:
         return Change(
             id=decision.id,
             unit=decision.unit,
@@ -315,11 +320,19 @@ class JobRunner:
             source=decision.source,
             why=decision.why,
             ask_ids=decision.ask_ids,
-            judge=self.judge.name,
-            prompt_sha256=verdict.prompt_sha256,
+            judge=" + ".join(opinion.judges),
+            prompt_sha256=opinion.prompt_sha256,
             definitions_sha256=self.prepared.definitions.sha256(),
             policy=decide.resolved_policy(self.job.decide.policy),
         )
+
+    def _control_facts(self, number: int) -> dict[str, Any]:
+        """What the round's controls say of the judge, if there were any."""
+        if not self.job.judge.controls:
+            return {}
+        verdicts = runs.latest(self.run.verdicts(number))
+        found = controls.measure(self.run.asks(number), verdicts, self.prepared.task)
+        return {"controls": found} if found else {}
 
     # Results
 
@@ -334,8 +347,9 @@ class JobRunner:
         numbers = range(1, len(self._tallies) + 1)
         made = make_summary(
             self.prepared,
-            self.judge,
+            self.judges,
             self._tallies,
+            [line for number in numbers for line in self.run.asks(number)],
             [verdict for number in numbers for verdict in self.run.verdicts(number)],
             final,
             status=status,

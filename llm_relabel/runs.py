@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 from llm_relabel.errors import RunChanged, RunError, RunLocked
 from llm_relabel.job import Job
 from llm_relabel.journal import Journal, read_lines, write_whole
-from llm_relabel.records import Ask, Decision, LabelIssue, LabelValue, Tokens, Verdict
+from llm_relabel.records import Ask, Decision, LabelIssue, Tokens, Verdict, label_json
 
 EXCERPT = 300  # characters of an item that reports show
 
@@ -127,6 +126,10 @@ class RunFolder:
         with Journal(self.changes_path) as log:
             log.extend(lines)
 
+    def asks(self, number: int) -> list[dict[str, Any]]:
+        """All lines of a round's `asks.jsonl`, in order."""
+        return list(read_lines(self.round(number) / "asks.jsonl"))
+
     def verdicts(self, number: int) -> list[Verdict]:
         """All verdicts of a round, in the order they arrived."""
         return [_verdict(line) for line in read_lines(self.round(number) / "verdicts.jsonl")]
@@ -171,10 +174,12 @@ def ask_line(ask: Ask) -> dict[str, Any]:
         "id": ask.id,
         "purpose": ask.purpose,
         "evidence": ask.evidence,
-        "candidates": [_plain(label) for label in ask.candidates],
+        "candidates": [label_json(label) for label in ask.candidates],
         "judge": ask.judge,
         "repeat": ask.repeat,
         "wave": ask.wave,
+        "control": ask.control,
+        "control_label": label_json(ask.control_label),
     }
 
 
@@ -182,9 +187,9 @@ def issue_line(issue: LabelIssue, text: str) -> dict[str, Any]:
     """A label issue as its line, with the start of its text for people who read reports."""
     return {
         "id": issue.id,
-        "given_label": _plain(issue.given_label),
-        "current_label": _plain(issue.current_label),
-        "predicted_label": _plain(issue.predicted_label),
+        "given_label": label_json(issue.given_label),
+        "current_label": label_json(issue.current_label),
+        "predicted_label": label_json(issue.predicted_label),
         "label_quality": issue.label_quality,
         "reason": issue.reason,
         "text": text[:EXCERPT] + (" ..." if len(text) > EXCERPT else ""),
@@ -208,11 +213,28 @@ def decision_line(decision: Decision) -> dict[str, Any]:
 
 def verdict_line(verdict: Verdict) -> dict[str, Any]:
     """A verdict as its journal line."""
-    return asdict(verdict)
-
-
-def _plain(label: LabelValue) -> Any:
-    return list(label) if isinstance(label, tuple) else label
+    tokens = verdict.tokens
+    return {
+        "ask_id": verdict.ask_id,
+        "id": verdict.id,
+        "outcome": verdict.outcome,
+        "answer": verdict.answer,
+        "confidence": verdict.confidence,
+        "rationale": verdict.rationale,
+        "reason": verdict.reason,
+        "prompt_sha256": verdict.prompt_sha256,
+        "tokens": {
+            "input": tokens.input,
+            "output": tokens.output,
+            "cached": tokens.cached,
+            "written": tokens.written,
+        },
+        "cost": verdict.cost,
+        "cached": verdict.cached,
+        "calls": verdict.calls,
+        "seconds": verdict.seconds,
+        "error": verdict.error,
+    }
 
 
 def _verdict(line: Mapping[str, Any]) -> Verdict:

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_relabel.agreement import changes_against_gold
 from llm_relabel.decide import resolved_policy
-from llm_relabel.judge import Judge
+from llm_relabel.judge import Judge, Judges
 from llm_relabel.preparation import Prepared
 from llm_relabel.records import Action, Targets, Tokens, Verdict
 
@@ -62,8 +62,9 @@ class RoundTally:
 
 def make_summary(
     prepared: Prepared,
-    judge: Judge,
+    judges: Judges,
     rounds: Sequence[RoundTally],
+    asks: Sequence[Mapping[str, Any]],
     verdicts: Sequence[Verdict],
     final: Targets,
     *,
@@ -73,7 +74,11 @@ def make_summary(
     rolled_back: int,
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The whole summary. `verdicts` are all lines of all rounds; `final` the newest labels."""
+    """The whole summary.
+
+    `asks` and `verdicts` are all lines of all rounds; `final` the newest labels.
+    """
+    judge = judges.first
     tokens = sum((verdict.tokens for verdict in verdicts), Tokens())
     costs = [verdict.cost for verdict in verdicts if verdict.cost is not None]
     changed = int(prepared.task.differs(prepared.given, final).sum())
@@ -87,14 +92,16 @@ def make_summary(
         "rounds": [tally.as_json() for tally in rounds],
         "calls": sum(verdict.calls for verdict in verdicts),
         "cached": sum(verdict.cached for verdict in verdicts),
-        "tokens": {"input": tokens.input, "output": tokens.output, "cached": tokens.cached},
+        "tokens": _tokens(tokens),
         "cost": round(sum(costs), 6) if costs or not judge.is_llm else None,
+        "cost_unaccounted": round(judges.budget.lost, 6),
         "seconds": round(seconds, 1),
         "judge": {
             "model": judge.name,
             "is_llm": judge.is_llm,
             "note": judge_note(judge),
         },
+        "judges": _by_judge(asks, verdicts),
         "policy": resolved_policy(prepared.job.decide.policy),
         "evidence": prepared.job.judge.evidence,
         "rolled_back": rolled_back,
@@ -107,6 +114,38 @@ def make_summary(
         flags = {name: value for name, value in first.items() if name.startswith("flag_")}
         summary["gold"] = {**measured, **flags}
     return summary
+
+
+def _by_judge(
+    asks: Sequence[Mapping[str, Any]], verdicts: Sequence[Verdict]
+) -> list[dict[str, Any]]:
+    """What each judge was asked and took, in the order in which they were first asked."""
+    judge_of = {line["ask_id"]: line["judge"] for line in asks}
+    theirs: dict[str, list[Verdict]] = {line["judge"]: [] for line in asks}
+    for verdict in verdicts:
+        theirs[judge_of[verdict.ask_id]].append(verdict)
+    return [
+        {
+            "model": name,
+            "verdicts": len({verdict.ask_id for verdict in found}),
+            **{
+                word: sum(verdict.outcome == outcome for verdict in found)
+                for word, outcome in (
+                    ("answered", "answer"), ("abstained", "abstain"), ("failed", "failed"),
+                )
+            },
+            "calls": sum(verdict.calls for verdict in found),
+            "cached": sum(verdict.cached for verdict in found),
+            "tokens": _tokens(sum((verdict.tokens for verdict in found), Tokens())),
+            "cost": round(sum(verdict.cost or 0.0 for verdict in found), 6),
+        }
+        for name, found in theirs.items()
+    ]  # fmt: skip
+
+
+def _tokens(tokens: Tokens) -> dict[str, int]:
+    return {"input": tokens.input, "output": tokens.output, "cached": tokens.cached,
+            "written": tokens.written}  # fmt: skip
 
 
 def judge_note(judge: Judge) -> str:

@@ -9,7 +9,7 @@ text (or a dict, sent as JSON), or a Fault; and by `faults`, a function of the r
 number from 0 that returns a Fault or None. By default it picks a label from the schema's
 enum by a hash of the first user message, so that a re-ask and a second run agree.
 
-Like the real services it refuses a payload that they would refuse: see `_complaint`.
+Like the real services it refuses a payload that they would refuse: see `complaint`.
 """
 
 from __future__ import annotations
@@ -139,11 +139,14 @@ class LoopbackServer:
     openai_url = property(lambda self: f"{self.url}/v1")
     anthropic_url = property(lambda self: self.url)
 
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/v1/chat/completions", partial(self._handle, OPENAI))
+        router.add_post("/v1/messages", partial(self._handle, ANTHROPIC))
+
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(client_max_size=64 * 1024**2)
-        app.router.add_post("/v1/chat/completions", partial(self._handle, OPENAI))
-        app.router.add_post("/v1/messages", partial(self._handle, ANTHROPIC))
+        self.add_routes(app.router)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -163,20 +166,32 @@ class LoopbackServer:
         try:
             if self.latency:
                 await asyncio.sleep(self.latency)
-            complaint = _complaint(received)
-            reply = complaint or self.faults(received.number) or self.answer(received)
+            found = complaint(received)
+            reply = found or self.faults(received.number) or self.answer(received)
             fault = reply if isinstance(reply, Fault) else Fault()
             if fault.hang:
                 await asyncio.sleep(HANG_SECONDS)
             if fault.disconnect:
                 request.transport.abort()
                 return web.Response()
-            return _respond(received, reply, fault)
+            return respond(received, reply, fault)
         finally:
             self._in_flight -= 1
 
 
-def _respond(received: Received, reply: Answer, fault: Fault) -> web.Response:
+def respond(received: Received, reply: Answer, fault: Fault) -> web.Response:
+    """An answer over HTTP."""
+    payload = body_of(received, reply, fault)
+    raw = fault.raw if fault.raw is not None else json.dumps(payload).encode()
+    if fault.truncate:
+        raw = raw[: len(raw) // 2]
+    return web.Response(
+        status=fault.status, body=raw, headers=fault.headers, content_type="application/json"
+    )
+
+
+def body_of(received: Received, reply: Answer, fault: Fault) -> dict[str, Any]:
+    """The JSON of an answer, or of its error."""
     if fault.status >= 300:
         payload = _error(received.wire, fault)
     else:
@@ -187,12 +202,7 @@ def _respond(received: Received, reply: Answer, fault: Fault) -> web.Response:
         payload = (_openai if received.wire == OPENAI else _anthropic)(received, text, fault)
         if fault.drop_usage:
             del payload["usage"]
-    raw = fault.raw if fault.raw is not None else json.dumps(payload).encode()
-    if fault.truncate:
-        raw = raw[: len(raw) // 2]
-    return web.Response(
-        status=fault.status, body=raw, headers=fault.headers, content_type="application/json"
-    )
+    return payload
 
 
 def _error(wire: str, fault: Fault) -> dict[str, Any]:
@@ -283,7 +293,7 @@ def _fill(schema: Mapping[str, Any], seed: int) -> Any:
     return {"string": "because", "number": 0.9, "integer": 1, "boolean": True}.get(kind)
 
 
-def _complaint(received: Received) -> Fault | None:
+def complaint(received: Received) -> Fault | None:
     """The 4xx that the real service would give for this payload."""
     body, headers = received.body, received.headers
     refuse = lambda text: Fault(400, text, type="invalid_request_error")  # noqa: E731

@@ -42,7 +42,7 @@ def test_plan_shows_prompts_and_projects_and_asks_nothing(work: toy.Work) -> Non
         done = work.run("plan", "job.yaml")
         assert done.returncode == 0, done.stderr
         assert server.requests == []
-    for told in ("rows are label issues", "About $0.", "minutes of judging",
+    for told in ("rows are label issues", "about $0.0", " minutes",
                  "A prompt, as it would be sent", "<<<item-"):  # fmt: skip
         assert told in done.stdout
     assert not work.run_folder.exists()

@@ -130,8 +130,8 @@ def test_undefined_labels_are_told_with_the_nearest_name(work: toy.Work) -> None
     ("judge", "told"),
     [
         ({"model": "openai/gpt-4o-mini"}, "OPENAI_API_KEY"),
-        ({"model": "recorded/none.jsonl"}, "do not exist"),
-        ({"model": "hf/some-model"}, "is not available yet"),
+        ({"model": "recorded/none.jsonl"}, "does not exist"),
+        ({"model": "hf/no/such/folder"}, "hf/no/such/folder"),
         ({"model": "people/x"}, "is not available yet"),
     ],
 )

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from llm_relabel.errors import JobError
-from llm_relabel.job import JudgeSection, Prices
 from llm_relabel.judge import catalog
 from llm_relabel.judge.catalog import facts_of, sampling_params, supports_temperature
 from llm_relabel.judge.chat import ChatRequest
 from llm_relabel.judge.keys import Key, endpoint, redirect_warnings, resolve_key
 from llm_relabel.judge.prices import FREE, cost_of, is_paid, price_of, worst_case
 from llm_relabel.judge.providers import open_provider
+from llm_relabel.judge_settings import JudgeSection, Prices
 from llm_relabel.records import Message, Tokens
 
 LOCAL = "http://localhost:8000/v1"
@@ -169,10 +169,9 @@ def test_variables_that_redirect_are_reported() -> None:
     assert redirect_warnings(judge(), {}) == []
 
 
-@pytest.mark.parametrize("model", ["hf/some-model", "people/me"])
-def test_judges_that_are_not_there_yet_say_what_is(model: str, tmp_path: Path) -> None:
+def test_judges_that_are_not_there_yet_say_what_is(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="not available yet; use embedded, openai/NAME"):
-        open_provider(judge(model), tmp_path)
+        open_provider(judge("people/me"), tmp_path)
 
 
 # Prices and other facts of the table
@@ -180,7 +179,7 @@ def test_judges_that_are_not_there_yet_say_what_is(model: str, tmp_path: Path) -
 
 def test_prices_come_from_the_table_without_importing_litellm() -> None:
     code = (
-        "import sys; from llm_relabel.job import JudgeSection; "
+        "import sys; from llm_relabel.judge_settings import JudgeSection; "
         "from llm_relabel.judge.prices import price_of; "
         "print(price_of(JudgeSection(model='openai/gpt-4o-mini'))); "
         "print(sorted({'litellm', 'openai', 'anthropic', 'torch'} & set(sys.modules)))"
@@ -188,7 +187,9 @@ def test_prices_come_from_the_table_without_importing_litellm() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split("\n")[:2] == ["input=0.15 output=0.6 cached_input=0.075", "[]"]
+    assert done.stdout.split("\n")[:2] == [
+        "input=0.15 output=0.6 cached_input=0.075 cache_write=None", "[]"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -245,11 +246,7 @@ def test_private_servers_are_free(url: str) -> None:
 def test_an_unknown_price_is_asked_for(section: JudgeSection) -> None:
     with pytest.raises(JobError, match=r"is not known; set judge\.prices"):
         price_of(section)
-    capped = section.model_copy(update={"max_cost": 5.0})
-    with pytest.raises(JobError, match=r"is not known; set judge\.prices"):
-        price_of(capped)
-    uncapped = section.model_copy(update={"max_cost": "none"})
-    assert price_of(uncapped) is None
+    assert price_of(section, uncapped=True) is None
     assert is_paid(None)
     own = Prices(input=1, output=2)
     assert price_of(section.model_copy(update={"prices": own})) == own
@@ -276,16 +273,32 @@ def test_the_worst_case_is_never_below_the_cost() -> None:
     request = ChatRequest(
         (Message("system", "s"), Message("user", text)), schema, max_output_tokens=100
     )
-    tokens, dollars = worst_case(request, Prices(input=1, output=10, cached_input=0.1))
-    size = len(text.encode("utf-8", "surrogatepass"))
-    assert size + 100 < tokens < size + 1100
-    assert dollars == pytest.approx((tokens - 100) / 1e6 + 100 * 10 / 1e6)
-    # Cached input may be dearer too: the bound takes the dearer.
-    dearer = worst_case(request, Prices(input=1, output=10, cached_input=2))[1]
-    assert dearer > dollars
-    assert worst_case(request, None) == (tokens, 0)
+    size, dollars = worst_case(request, Prices(input=1, output=10, cached_input=0.1))
+    text_size = len(text.encode("utf-8", "surrogatepass"))
+    assert text_size < size < text_size + 1100
+    assert dollars == pytest.approx(size / 1e6 + 100 * 10 / 1e6)
+    # Cached and cache-written input may be dearer too: the bound takes the dearest.
+    for dearer in ({"cached_input": 2}, {"cache_write": 2}):
+        assert worst_case(request, Prices(input=1, output=10, **dearer))[1] > dollars
+    assert worst_case(request, None) == (size, 0)
     smaller = ChatRequest(request.messages, None, max_output_tokens=100)
-    assert worst_case(smaller, None)[0] < tokens
+    assert worst_case(smaller, None)[0] < size
+
+
+def test_what_is_written_into_a_prompt_cache_costs_its_own_price() -> None:
+    prices = Prices(input=1.0, output=0.0, cached_input=0.1, cache_write=1.25)
+    tokens = Tokens(input=1_000_000, cached=500_000, written=200_000)
+    assert cost_of(tokens, prices) == pytest.approx(0.3 + 0.05 + 0.25)
+
+
+def test_a_batch_has_the_batch_prices_of_the_table() -> None:
+    plain, batch = (
+        price_of(judge("anthropic/claude-haiku-4-5", batch=flag)) for flag in (False, True)
+    )
+    assert (plain.input, plain.cache_write, plain.output) == (1.0, 1.25, 5.0)
+    assert (batch.input, batch.cache_write, batch.output) == (0.5, 0.625, 2.5)
+    own = Prices(input=3, output=4)
+    assert price_of(judge("openai/gpt-4o-mini", batch=True, prices=own)) == own
 
 
 @pytest.mark.parametrize(

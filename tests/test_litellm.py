@@ -20,7 +20,7 @@ import loopback, test_providers as t
 from llm_relabel.judge import litellm as ours
 from llm_relabel.judge.litellm import find_credentials, load_litellm, translate
 from llm_relabel.errors import JobError
-from llm_relabel.job import JudgeSection
+from llm_relabel.judge_settings import JudgeSection
 
 report = {"imported_early": "litellm" in sys.modules}
 reply = [None]

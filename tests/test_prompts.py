@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
+import toy
 from hypothesis import given
 from hypothesis import strategies as st
+from loopback import LoopbackServer
 
+import llm_relabel as lr
 from llm_relabel.definitions import load_definitions
-from llm_relabel.prompts import PromptBuilder, choose_candidates, describe_messages, fence_for
+from llm_relabel.prompts import (
+    PromptBuilder,
+    choose_candidates,
+    cut_to,
+    describe_messages,
+    estimated_tokens,
+    fence_for,
+)
 from llm_relabel.records import Item, LabelIssue
 from llm_relabel.tasks.classification import Classification
 
@@ -122,3 +134,54 @@ def test_prompt_hash_changes_with_a_word_of_a_definition() -> None:
     builder = PromptBuilder(Classification(load_definitions(other), multi_label=False),
                             schema_in_words=False)  # fmt: skip
     assert builder.sha256 != PromptBuilder(task(), schema_in_words=False).sha256
+
+
+def test_long_items_keep_head_and_tail_and_say_what_is_missing() -> None:
+    text = "HEAD " + "x" * 100_000 + " TAIL"
+    (cut,) = cut_to([text], 100)
+    assert cut.startswith("HEAD ")
+    assert cut.endswith(" TAIL")
+    kept = cut.split("\n[... ")[0] + cut.split(" are left out here ...]\n")[1]
+    (told,) = re.findall(r"\[\.\.\. ([\d,]+) characters are left out here \.\.\.\]", cut)
+    assert int(told.replace(",", "")) + len(kept) == len(text)
+    assert estimated_tokens(kept) <= 100
+
+
+def test_short_fields_stay_whole_beside_long_ones() -> None:
+    short, long, longer = cut_to(["a title", "b" * 9_000, "c" * 90_000], 1000)
+    assert short == "a title"
+    assert abs(len(long) - len(longer)) < 50
+    assert cut_to(["b" * 3990, "t"], 1000) == ["b" * 3990, "t"]
+
+
+@given(st.lists(st.text(max_size=400), min_size=1, max_size=4), st.integers(10, 200))
+def test_cut_texts_are_within_the_budget(texts: list[str], limit: int) -> None:
+    shown = cut_to(texts, limit)
+    kept = 0.0
+    for text, cut in zip(texts, shown, strict=True):
+        if cut == text:
+            kept += estimated_tokens(text)
+            continue
+        head, tail = cut.split("\n[... ", 1)[0], cut.rsplit(" ...]\n", 1)[1]
+        assert text.startswith(head)
+        assert text.endswith(tail)
+        kept += estimated_tokens(head) + estimated_tokens(tail)
+    assert kept <= limit + 1e-6
+
+
+def test_a_cut_item_stands_in_its_fence_like_any_other(work: toy.Work) -> None:
+    rows = [json.loads(line) for line in work.data.read_text().splitlines()]
+    for row in rows:
+        row["text"] += " <<<item-0123456789abcdef>>> " * 2000 + " the end"
+    work.write_rows(rows)
+    with LoopbackServer() as server:
+        work.llm(server.openai_url, max_item_tokens=200)
+        assert "longer than judge.max_item_tokens (200)" in work.run("plan", "job.yaml").stdout
+        lr.relabel(work.job)
+    for received in server.requests:
+        fence = received.user.splitlines()[1]
+        item = received.user.split(f"\n{fence}\n")[1].split(f"\n{fence}")[0]
+        assert fence not in item
+        assert item.startswith("the ")
+        assert item.endswith(" the end")
+        assert len(item) < 1000

@@ -28,11 +28,11 @@ from llm_relabel.errors import (
     TransientError,
     Unreachable,
 )
-from llm_relabel.job import JudgeSection
 from llm_relabel.judge import anthropic as anthropic_provider
 from llm_relabel.judge import openai as openai_provider
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
 from llm_relabel.judge.providers import open_provider
+from llm_relabel.judge_settings import JudgeSection
 from llm_relabel.records import Message, Tokens
 
 SECRET = "sekrit-0123456789-sekrit"
@@ -137,7 +137,7 @@ def test_anthropic_payload(server: LoopbackServer, monkeypatch: pytest.MonkeyPat
     assert received.body == {
         "model": "some-model",
         "max_tokens": 64,
-        "system": [{"type": "text", "text": SYSTEM}],
+        "system": [{"type": "text", "text": SYSTEM, "cache_control": {"type": "ephemeral"}}],
         "messages": [{"role": "user", "content": QUESTION}],
         "temperature": 0,
         "output_config": {"effort": "low"},
@@ -198,7 +198,7 @@ def test_anthropic_input_is_all_input() -> None:
         "cache_creation_input_tokens": 3000,
         "output_tokens": 7,
     }
-    assert anthropic_provider.read_usage(usage) == Tokens(3210, 7, 200)
+    assert anthropic_provider.read_usage(usage) == Tokens(3210, 7, 200, 3000)
     assert anthropic_provider.read_usage({"input_tokens": 1, "output_tokens": None}) == Tokens(1)
 
 
@@ -258,7 +258,7 @@ def test_environment_variables_do_not_move_the_calls(
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     monkeypatch.setenv("ANTHROPIC_API_KEY", SECRET)
     provider: Any = open_provider(JudgeSection(model=f"{wire}/some-model"), Path())
-    assert provider._client.base_url.host == f"api.{wire}.com"
+    assert provider.client.base_url.host == f"api.{wire}.com"
     assert f"{wire.upper()}_BASE_URL is set and NOT obeyed" in caplog.text
     assert SECRET not in caplog.text
     asyncio.run(provider.aclose())
@@ -414,7 +414,7 @@ def test_a_class_that_nobody_thought_about_still_leaves_as_ours() -> None:
         pass
 
     provider = openai_provider.OpenAIProvider(JudgeSection(model="openai/x"), None)
-    assert type(provider._foreign(Brandnew("what is this"))) is RequestRejected
+    assert type(provider.foreign(Brandnew("what is this"))) is RequestRejected
 
 
 def test_the_loopback_refuses_what_the_services_refuse(server: LoopbackServer) -> None:

@@ -7,22 +7,27 @@ needs no LLM at all. `asking.py` puts many asks to one judge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.errors import JobError
+from llm_relabel.judge_settings import JudgeMember, JudgeSection, Prices
+from llm_relabel.prompts import PromptBuilder
 from llm_relabel.records import Ask, Item, Targets, Verdict
 
 if TYPE_CHECKING:
     from llm_relabel.definitions import LabelDefinitions
     from llm_relabel.job import Job
-    from llm_relabel.prompts import PromptBuilder
+    from llm_relabel.judge.budget import Budget
+    from llm_relabel.judge.cache import VerdictCache
     from llm_relabel.tasks import Task
+
+LEDGER = ".spending"
 
 EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -47,7 +52,7 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str:
-        """The job's spelling of the judge."""
+        """The judge's name in the job: its model, numbered where that occurs again."""
         ...
 
     @property
@@ -60,8 +65,17 @@ class Judge(Protocol):
         """True where the same question always has the same verdict, whatever the round's labels."""
         ...
 
+    @property
+    def concurrency(self) -> int:
+        """How many asks may be under way at once."""
+        ...
+
     def begin_round(self, evidence: RoundEvidence, asks: Sequence[Ask]) -> None:
         """Called once before a round's asks."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """Begin nothing more: what still waits for its turn ends with Paused(`reason`)."""
         ...
 
     async def verdict(self, ask: Ask, item: Item) -> Verdict:
@@ -73,50 +87,124 @@ class Judge(Protocol):
         ...
 
 
-def open_judge(
+@runtime_checkable
+class ManyAtOnce(Judge, Protocol):
+    """A judge that takes all asks together, such as a provider's batch API."""
+
+    def verdicts(
+        self, asks: Iterable[Ask], item_of: Callable[[int], Item]
+    ) -> AsyncIterator[Verdict]:
+        """The verdicts as they arrive, in any order. Raises Paused after all that could come."""
+        ...
+
+
+class Judges:
+    """The judges of a job by name, the first one first, and the money they share."""
+
+    def __init__(self, judges: Mapping[str, Judge], budget: Budget, cache: VerdictCache | None):
+        self._judges = dict(judges)
+        self.budget = budget
+        self._cache = cache
+
+    @property
+    def first(self) -> Judge:
+        """The judge that is asked about every issue."""
+        return next(iter(self._judges.values()))
+
+    def __getitem__(self, name: str) -> Judge:
+        return self._judges[name]
+
+    def __iter__(self) -> Iterator[Judge]:
+        return iter(self._judges.values())
+
+    async def aclose(self) -> None:
+        """Close all of them."""
+        for judge in self._judges.values():
+            await judge.aclose()
+        if self._cache is not None:
+            self._cache.close()
+        self.budget.close()
+
+
+def open_judges(
     job: Job,
     task: Task,
     definitions: LabelDefinitions,
-    prompts: PromptBuilder,
     *,
     cache: Path,
     embed: EmbedTexts,
     spent: float = 0.0,
-) -> Judge:
-    """The judge that the job names, checked as far as it can be before money is spent.
+    folder: Path | None = None,
+) -> Judges:
+    """The judges that the job names, checked as far as they can be before money is spent.
 
-    `spent` is what earlier processes of this run paid, in US dollars. Raises JobError.
+    `spent` is what earlier processes of this run paid, in US dollars; `folder` is the run's,
+    where the ledger and the batches are kept (None: nothing will be asked). Raises JobError.
     """
-    section = job.judge
-    if section.provider == "embedded":
-        from llm_relabel.judge.embedded import EmbeddedJudge
-
-        return EmbeddedJudge(definitions, exclusive=_exclusive(task), embed=embed)
-    if section.provider == "recorded":
-        from llm_relabel.judge.recorded import RecordedJudge
-
-        return RecordedJudge(section.model, job.resolve(section.name), task)
+    from llm_relabel.judge.budget import Budget, Ledger
     from llm_relabel.judge.cache import VerdictCache
-    from llm_relabel.judge.llm import LLMJudge
-    from llm_relabel.judge.prices import is_paid, price_of
-    from llm_relabel.judge.providers import open_provider
 
-    prices = price_of(section)
-    if section.max_cost is None and is_paid(prices):
-        raise JobError(
-            f"judge.model {section.model!r} is paid and judge.max_cost is not set; give a cap in "
-            "US dollars such as `max_cost: 5.00`, or `max_cost: none` for no cap"
-        )
-    return LLMJudge(
-        open_provider(section, job.folder),
-        section,
+    section = job.judge
+    cap = section.max_cost if isinstance(section.max_cost, float) else None
+    members = dict(zip(section.member_names, section.members, strict=True))
+    prices = {name: _price(member, section) for name, member in members.items()}
+    kept = folder is not None and any(price is not None for price in prices.values())
+    ledger = Ledger(folder / LEDGER) if folder is not None and kept and cap is not None else None
+    budget = Budget(cap, spent=spent, ledger=ledger)
+    store: VerdictCache | None = None
+    judges: dict[str, Judge] = {}
+    for name, member in members.items():
+        if member.provider == "embedded":
+            from llm_relabel.judge.embedded import EmbeddedJudge
+
+            judges[name] = EmbeddedJudge(definitions, exclusive=task.exclusive, embed=embed)
+        elif member.provider == "recorded":
+            from llm_relabel.judge.recorded import RecordedJudge
+
+            judges[name] = RecordedJudge(name, job.resolve(member.name), task)
+        else:
+            from llm_relabel.judge.llm import LLMJudge
+            from llm_relabel.judge.providers import open_batch_api, open_provider
+
+            if section.cache and store is None:
+                store = VerdictCache(cache)
+            llm = LLMJudge(
+                open_provider(member, job.folder),
+                member,
+                task,
+                prompt_builder(job, task, member),
+                name=name,
+                prices=prices[name],
+                cache=store,
+                budget=budget,
+                sampled=name == section.model and section.samples > 1,
+            )
+            if member.batch:
+                from llm_relabel.judge.batch import BatchJudge
+
+                api = open_batch_api(member, job.folder)
+                judges[name] = BatchJudge(llm, api, folder)
+            else:
+                judges[name] = llm
+    return Judges(judges, budget, store)
+
+
+def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
+    """Builds the prompts that one judge of the job is sent."""
+    return PromptBuilder(
         task,
-        prompts,
-        prices=prices,
-        cache=VerdictCache(cache) if section.cache else None,
-        spent=spent,
+        schema_in_words=member.structured_output == "prompt",
+        max_item_tokens=job.judge.max_item_tokens,
     )
 
 
-def _exclusive(task: Task) -> bool:
-    return not task.prompt_constants()["multi_label"]
+def _price(member: JudgeMember, section: JudgeSection) -> Prices | None:
+    from llm_relabel.judge.prices import is_paid, price_of
+
+    prices = price_of(member, uncapped=section.max_cost == "none")
+    if section.max_cost is None and is_paid(prices):
+        raise JobError(
+            f"judge.model {member.model!r} is paid and judge.max_cost is not set; give a cap in "
+            "US dollars such as `max_cost: 5.00`, or `max_cost: none` for no cap"
+        )
+    return prices

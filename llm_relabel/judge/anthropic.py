@@ -23,7 +23,6 @@ from llm_relabel.errors import (
     TransientError,
     Unreachable,
 )
-from llm_relabel.job import JudgeSection
 from llm_relabel.judge.chat import ChatRequest, Completion
 from llm_relabel.judge.faults import error_for_status, scrub, scrub_chain
 from llm_relabel.judge.keys import DUMMY, Key, endpoint, is_loopback
@@ -32,9 +31,11 @@ from llm_relabel.judge.wire import (
     clean,
     connection_lost,
     count,
+    never_connected,
     timed_out,
     within,
 )
+from llm_relabel.judge_settings import JudgeMember
 from llm_relabel.records import Tokens
 
 _STOPS: dict[Any, Any] = {
@@ -66,14 +67,14 @@ _OTHERS: dict[str, type[ProviderError]] = {
 class AnthropicProvider:
     """One Anthropic endpoint: single attempts, no environment variable obeyed."""
 
-    def __init__(self, section: JudgeSection, key: Key | None) -> None:
+    def __init__(self, section: JudgeMember, key: Key | None) -> None:
         self.name = section.model
         self.provider = section.provider
         self.model = section.name
         self.base_url = endpoint(section)
         self._key = key or Key(DUMMY)
         self._schema: tuple[Mapping[str, Any], dict[str, Any]] | None = None
-        self._client = anthropic.AsyncAnthropic(
+        self.client = anthropic.AsyncAnthropic(
             api_key=self._key.value,
             base_url=self.base_url,
             max_retries=0,
@@ -91,7 +92,7 @@ class AnthropicProvider:
             ),
         )
         # The SDK takes these from ANTHROPIC_CUSTOM_HEADERS, and has no way to say no.
-        self._client._custom_headers = {}
+        self.client._custom_headers = {}
 
     async def complete(self, request: ChatRequest, *, timeout: float) -> Completion:
         """One attempt. Raises a ProviderError, nothing else."""
@@ -99,7 +100,7 @@ class AnthropicProvider:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self.client.close()
 
     def payload(self, request: ChatRequest) -> dict[str, Any]:
         """The body of the request, as it is sent."""
@@ -112,13 +113,14 @@ class AnthropicProvider:
                 if message.role != "system"
             ],
         }
-        # Its own block list, so that a cache mark can be put on the part that never changes.
-        system = [
+        system: list[dict[str, Any]] = [
             {"type": "text", "text": clean(message.content)}
             for message in request.messages
             if message.role == "system"
         ]
         if system:
+            # All that comes before the mark is the same for every item of a job.
+            system[-1]["cache_control"] = {"type": "ephemeral"}
             body["system"] = system
         body.update(request.params)
         if request.schema is not None:
@@ -141,11 +143,11 @@ class AnthropicProvider:
     async def _complete(self, request: ChatRequest) -> Completion:
         started = time.perf_counter()
         try:
-            response = await self._client.post(
+            response = await self.client.post(
                 "/v1/messages", cast_to=httpx2.Response, body=self.payload(request)
             )
         except anthropic.AnthropicError as exc:
-            raise self._foreign(exc) from exc
+            raise self.foreign(exc) from exc
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TypeError) as exc:
             # What the SDK lets through while it builds a request or reads a body.
             scrub_chain(exc, self._key.secrets)
@@ -158,22 +160,12 @@ class AnthropicProvider:
         try:
             body = json.loads(response.content)
         except ValueError as exc:
-            raise TransientError(f"{self.name} answered with a body that is not JSON") from exc
-        content = body.get("content") if isinstance(body, dict) else None
-        if not isinstance(content, list):
-            raise TransientError(f"{self.name} answered without any content")
-        # Thinking blocks come first on models that think; only text is the answer.
-        text = "".join(
-            block["text"]
-            for block in content
-            if isinstance(block, dict)
-            and block.get("type") == "text"
-            and isinstance(block.get("text"), str)
-        )
-        stop = _STOPS.get(body.get("stop_reason"), "end")
-        return Completion(text, read_usage(body.get("usage")), stop, seconds)
+            raise TransientError(
+                f"{self.name} answered with a body that is not JSON", may_be_billed=True
+            ) from exc
+        return read_message(body, who=self.name, headers=response.headers, seconds=seconds)
 
-    def _foreign(self, exc: anthropic.AnthropicError) -> ProviderError:
+    def foreign(self, exc: anthropic.AnthropicError) -> ProviderError:
         """The SDK's error as ours; its secrets are taken out first."""
         secrets = self._key.secrets
         scrub_chain(exc, secrets)
@@ -192,11 +184,30 @@ def translate(exc: Exception, who: str, secrets: tuple[str, ...]) -> ProviderErr
         late = isinstance(exc, anthropic.APITimeoutError) and exc.__cause__ is None
         if late or timed_out(exc):
             return CallTimedOut(message)
-        return Unreachable(f"{who}: {connection_lost(exc, secrets)}")
+        return Unreachable(
+            f"{who}: {connection_lost(exc, secrets)}", may_be_billed=not never_connected(exc)
+        )
     for known in type(exc).__mro__:
         if known.__name__ in _OTHERS:
             return _OTHERS[known.__name__](message)
     return None
+
+
+def read_message(body: Any, *, who: str, headers: Mapping[str, str], seconds: float) -> Completion:
+    """A Completion from the JSON of a message. Raises TransientError for anything else."""
+    content = body.get("content") if isinstance(body, dict) else None
+    if not isinstance(content, list):
+        raise TransientError(f"{who} answered without any content", may_be_billed=True)
+    # Thinking blocks come first on models that think; only text is the answer.
+    text = "".join(
+        block["text"]
+        for block in content
+        if isinstance(block, dict)
+        and block.get("type") == "text"
+        and isinstance(block.get("text"), str)
+    )
+    stop = _STOPS.get(body.get("stop_reason"), "end")
+    return Completion(text, read_usage(body.get("usage")), stop, seconds, headers)
 
 
 def read_usage(usage: Any) -> Tokens:
@@ -212,4 +223,5 @@ def read_usage(usage: Any) -> Tokens:
         input=count(usage.get("input_tokens")) + cached + written,
         output=count(usage.get("output_tokens")),
         cached=cached,
+        written=written,
     )

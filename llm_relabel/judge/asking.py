@@ -1,99 +1,168 @@
-"""Puts many asks to one judge: bounded concurrency, and stops that lose nothing."""
+"""Puts many asks to judges: bounded concurrency, and stops that lose nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 from llm_relabel.errors import Paused
-from llm_relabel.judge import Judge
+from llm_relabel.judge import Judge, ManyAtOnce
+from llm_relabel.judge.breakers import CircuitBreaker
+from llm_relabel.judge_settings import Breakers
 from llm_relabel.records import Ask, Item, Verdict
 
 Result = TypeVar("Result")
+Watch = Callable[[Verdict], str | None]
+"""Hears a verdict and says why the run should stop, or None."""
 
-# So many failed verdicts in a row, with no answer between them, mean that nothing will come:
-# a wrong model name, a dead server, a schema the server cannot follow.
-FAILURES_IN_A_ROW = 20
+# A call that waits for its retry holds no place among the calls in flight, so there are more
+# workers than places.
+WORKERS_A_PLACE = 2
+# Verdicts from the cache never wait; so often the event loop gets its turn all the same.
+BREATHE_EVERY = 64
+
+
+@dataclass
+class Stop:
+    """What ends the asking early, shared by all judges of a wave. The first reason counts."""
+
+    judges: Sequence[Judge]
+    reason: str | None = None
+
+    def __call__(self, reason: str) -> None:
+        """Ask nothing more; calls in flight come home."""
+        if self.reason is None:
+            self.reason = reason
+            for judge in self.judges:
+                judge.stop(reason)
 
 
 async def ask_all(
-    judge: Judge,
-    asks: Sequence[Ask],
+    asks: Sequence[tuple[Judge, Iterable[Ask]]],
     item_of: Callable[[int], Item],
     *,
-    concurrency: int,
     on_verdict: Callable[[Verdict], None],
+    breakers: Breakers,
     deadline: float | None = None,
+    watch: Watch | None = None,
 ) -> None:
-    """Put every ask to the judge; `on_verdict` hears each verdict the moment it arrives.
+    """Put to each judge its asks; `on_verdict` hears each verdict the moment it arrives.
 
-    `deadline` is a moment of `time.monotonic`. Raises Paused after the calls in flight have
-    come home: at the deadline, at the money cap, or when the judge no longer answers.
+    `deadline` is a moment of `time.monotonic`; `watch` hears every verdict too, and may give a
+    reason to stop. Raises Paused after the calls in flight have
+    come home: at the deadline, at the money cap, or when a judge no longer answers.
     """
+    stop = Stop([judge for judge, _ in asks])
+    timer = None
+    if deadline is not None:
+        left = max(0.0, deadline - time.monotonic())
+        reached = "judge.deadline is reached; raise it to go on"
+        if left == 0.0:
+            stop(reached)
+        timer = asyncio.get_running_loop().call_later(left, stop, reached)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for judge, theirs in asks:
+                breaker = CircuitBreaker(judge.name, breakers)
+                # A file or a formula that has no answer for many rows is not broken.
+                watches: list[Watch] = [breaker.hear] if judge.is_llm else []
+                watches += [watch] if watch is not None else []
+                over = breaker.nothing_came if judge.is_llm else _nothing_to_say
+                hear = _Hearing(on_verdict, watches, over, stop)
+                if isinstance(judge, ManyAtOnce):
+                    group.create_task(_many_at_once(judge, theirs, item_of, hear, stop))
+                else:
+                    _one_by_one(group, judge, iter(theirs), item_of, hear, stop)
+    finally:
+        if timer is not None:
+            timer.cancel()
+    if stop.reason is not None:
+        raise Paused(stop.reason)
+
+
+class _Hearing:
+    """Passes verdicts on, and lets those hear them who may stop the run."""
+
+    def __init__(
+        self,
+        on_verdict: Callable[[Verdict], None],
+        watches: Sequence[Watch],
+        over: Callable[[], str | None],
+        stop: Stop,
+    ) -> None:
+        self._on_verdict = on_verdict
+        self._watches = watches
+        self._over = over
+        self._stop = stop
+        self.running = 0
+        self.heard = 0
+
+    def __call__(self, verdict: Verdict) -> None:
+        self._on_verdict(verdict)
+        self.heard += 1
+        for watch in self._watches:
+            if reason := watch(verdict):
+                self._stop(reason)
+
+    def over(self) -> None:
+        """The last verdict has come."""
+        if reason := self._over():
+            self._stop(reason)
+
+
+def _one_by_one(
+    group: asyncio.TaskGroup,
+    judge: Judge,
+    asks: Iterable[Ask],
+    item_of: Callable[[int], Item],
+    hear: _Hearing,
+    stop: Stop,
+) -> None:
     waiting = iter(asks)
-    stopped: list[Paused] = []
-    failures: list[Verdict] = []
-    answered = False
 
     async def worker() -> None:
-        nonlocal answered
-        while not stopped:
-            if deadline is not None and time.monotonic() >= deadline:
-                stopped.append(Paused("judge.deadline is reached; raise it to go on"))
-                return
-            ask = next(waiting, None)
-            if ask is None:
-                return
-            try:
-                verdict = await judge.verdict(ask, item_of(ask.row))
-            except Paused as pause:
-                stopped.append(pause)
-                return
-            on_verdict(verdict)
-            if verdict.outcome != "failed":
-                answered = True
-                failures.clear()
-                continue
-            if not judge.is_llm:
-                continue  # a file or a formula that has no answer for many rows is not broken
-            failures.append(verdict)
-            if len(failures) >= FAILURES_IN_A_ROW and not stopped:
-                stopped.append(_breaker(judge, failures))
+        try:
+            while stop.reason is None and (ask := next(waiting, None)) is not None:
+                try:
+                    verdict = await judge.verdict(ask, item_of(ask.row))
+                except Paused as pause:
+                    stop(str(pause))
+                    return
+                hear(verdict)
+                if hear.heard % BREATHE_EVERY == 0:
+                    await asyncio.sleep(0)
+        finally:
+            hear.running -= 1
+            if hear.running == 0:
+                hear.over()
 
-    workers = min(concurrency, len(asks))
-    async with asyncio.TaskGroup() as group:
-        for _ in range(workers):
-            group.create_task(worker())
-    if stopped:
-        raise stopped[0]
-    if not answered and len(failures) >= 3:
-        raise _breaker(judge, failures)
+    workers = judge.concurrency * WORKERS_A_PLACE
+    hear.running = workers
+    for _ in range(workers):
+        group.create_task(worker())
 
 
-def _breaker(judge: Judge, failures: Sequence[Verdict]) -> Paused:
-    last = failures[-1]
-    return Paused(
-        f"{len(failures)} verdicts in a row failed, the last with {last.reason!r}: "
-        f"{last.error}; check judge.model {judge.name!r}, then run the same command again"
-    )
+async def _many_at_once(
+    judge: ManyAtOnce,
+    asks: Iterable[Ask],
+    item_of: Callable[[int], Item],
+    hear: _Hearing,
+    stop: Stop,
+) -> None:
+    try:
+        async for verdict in judge.verdicts(asks, item_of):
+            hear(verdict)
+    except Paused as pause:
+        stop(str(pause))
+    hear.over()
 
 
-def trailing_failures(verdicts: Sequence[Verdict]) -> set[str]:
-    """The asks whose failures stopped an earlier process: they deserve another try.
-
-    `verdicts` in the order of the journal; the run of failures at its end, where it is long
-    enough to have tripped the breaker.
-    """
-    tail: list[str] = []
-    for verdict in reversed(verdicts):
-        if verdict.outcome != "failed":
-            break
-        tail.append(verdict.ask_id)
-    everything_failed = len(tail) == len(verdicts) and len(tail) >= 3
-    return set(tail) if len(tail) >= FAILURES_IN_A_ROW or everything_failed else set()
+def _nothing_to_say() -> None:
+    """What a judge that cannot break says at its end."""
 
 
 def outside_event_loops(work: Callable[[], Result]) -> Result:

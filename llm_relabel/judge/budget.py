@@ -3,46 +3,114 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
 from llm_relabel.errors import Paused
 
+_WIDTH = 24
+
+
+class Ledger:
+    """An upper bound of the dollars that a run may have spent, in a small file.
+
+    It is rewritten at every promise, before the call is sent, so a killed process leaves
+    behind what its calls in flight may cost, and the cap holds over any number of kills.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self.found = float(os.pread(self._file, _WIDTH, 0) or 0.0)
+        except ValueError:
+            self.found = 0.0
+
+    def write(self, dollars: float) -> None:
+        """Put down the bound. One write of fixed width: a kill leaves the old or the new."""
+        os.pwrite(self._file, b"%*.9f\n" % (_WIDTH - 1, dollars), 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
 
 class Budget:
-    """US dollars spent and promised, never above the cap.
+    """US dollars spent and promised, never above the cap; one for all judges of a run.
 
     `reserve` waits while calls in flight hold promises that may shrink, and raises Paused when
     even an idle budget cannot hold the next call's worst case.
     """
 
-    def __init__(self, cap: float | None, *, spent: float = 0.0) -> None:
-        """`cap` None means no cap; `spent` is what earlier processes of the run paid."""
+    def __init__(
+        self, cap: float | None, *, spent: float = 0.0, ledger: Ledger | None = None
+    ) -> None:
+        """`cap` None means no cap; `spent` is what the run's journals say was paid before.
+
+        Where the `ledger` says more, calls were in flight when a process was killed; they
+        count in full.
+        """
         self.cap = cap
-        self.spent = spent
+        self.spent = max(spent, ledger.found if ledger is not None else 0.0)
+        self.lost = self.spent - spent
+        self._ledger = ledger
         self._promised = 0.0
         self._in_flight = 0
-        self._changed = asyncio.Condition()
+        self._waiting: list[asyncio.Future[None]] = []
 
     async def reserve(self, worst: float) -> None:
-        """Promise `worst` dollars for one call. Raises Paused when the cap is reached."""
-        if self.cap is None:
-            return
-        async with self._changed:
-            while self.spent + self._promised + worst > self.cap:
-                if self._in_flight == 0:
-                    raise Paused(
-                        f"the next call could cost ${worst:.4f} and ${self.spent:.4f} of "
-                        f"max_cost ${self.cap:.2f} is spent; raise judge.max_cost to go on"
-                    )
-                await self._changed.wait()
-            self._promised += worst
-            self._in_flight += 1
+        """Promise `worst` dollars. Raises Paused when the cap cannot hold them."""
+        while not self.try_reserve(worst):
+            if self._in_flight == 0:
+                assert self.cap is not None
+                raise Paused(
+                    f"the next call could cost ${worst:.4f} and ${self.spent:.4f} of "
+                    f"max_cost ${self.cap:.2f} is spent; raise judge.max_cost to go on"
+                )
+            room = asyncio.get_running_loop().create_future()
+            self._waiting.append(room)
+            await room
 
-    async def settle(self, worst: float, actual: float) -> None:
+    def try_reserve(self, worst: float) -> bool:
+        """Promise `worst` dollars if the cap holds them now."""
+        if self.cap is not None and self.spent + self._promised + worst > self.cap:
+            return False
+        self._promised += worst
+        self._in_flight += 1
+        self._write()
+        return True
+
+    def adopt(self, worst: float) -> None:
+        """Take over a promise that an earlier process made and that is still in flight.
+
+        A batch outlives its process: its worst case is promised, and no longer counted as lost.
+        """
+        known = min(worst, self.lost)
+        self.lost -= known
+        self.spent -= known
+        self._promised += worst
+        self._in_flight += 1
+        self._write()
+
+    def settle(self, worst: float, actual: float) -> None:
         """Turn a promise of `worst` into the `actual` cost (the worst case if unknown)."""
         self.spent += actual
-        if self.cap is None:
-            return
-        async with self._changed:
-            self._promised -= worst
-            self._in_flight -= 1
-            self._changed.notify_all()
+        self._promised -= worst
+        self._in_flight -= 1
+        if self._in_flight == 0:
+            self._promised = 0.0  # no dust of rounding
+        self._write()
+        waiting, self._waiting = self._waiting, []
+        for room in waiting:
+            if not room.done():
+                room.set_result(None)
+
+    def close(self) -> None:
+        """Close the ledger."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def _write(self) -> None:
+        if self._ledger is not None:
+            self._ledger.write(self.spent + self._promised)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.errors import JobError
-from llm_relabel.job import JudgeSection
 from llm_relabel.judge.keys import KEYLESS_PROVIDERS, is_custom
+from llm_relabel.judge_settings import JudgeMember
 
 TABLE_FILE = "model_prices_and_context_window_backup.json"
 SDK_PROVIDERS = ("openai", "anthropic")
@@ -47,7 +47,7 @@ def table() -> Mapping[str, Mapping[str, Any]]:
     return {name: facts for name, facts in entries.items() if isinstance(facts, dict)}
 
 
-def facts_of(section: JudgeSection) -> Mapping[str, Any] | None:
+def facts_of(section: JudgeMember) -> Mapping[str, Any] | None:
     """The table's entry for this judge's model, None when it has none.
 
     The table spells some models with their provider and some without, so a bare name
@@ -72,7 +72,7 @@ def facts_of(section: JudgeSection) -> Mapping[str, Any] | None:
     return None
 
 
-def supports_temperature(section: JudgeSection) -> bool:
+def supports_temperature(section: JudgeMember) -> bool:
     """Whether a temperature may be sent: reasoning models refuse the whole request for it.
 
     Servers of one's own take one. A model that the table does not know, at OpenAI's or
@@ -90,9 +90,10 @@ def supports_temperature(section: JudgeSection) -> bool:
     return not (openai_made and facts.get("supports_reasoning"))
 
 
-def sampling_params(section: JudgeSection) -> dict[str, Any]:
+def sampling_params(section: JudgeMember, *, sampled: bool = False) -> dict[str, Any]:
     """What goes into every request: temperature 0 where it is accepted, then the job's `params`.
 
+    `sampled` leaves the temperature to the provider: repeats at 0 would say the same again.
     A null in `params` takes a default away. Raises JobError for a parameter that we write.
     """
     taken = sorted(RESERVED_PARAMS.intersection(section.params))
@@ -101,6 +102,7 @@ def sampling_params(section: JudgeSection) -> dict[str, Any]:
             f"judge.params may not set {', '.join(map(repr, taken))}: llm_relabel writes these "
             "itself, from judge.max_output_tokens, base_url, timeout and the answer's schema"
         )
-    params: dict[str, Any] = {"temperature": 0} if supports_temperature(section) else {}
+    cold = supports_temperature(section) and not sampled
+    params: dict[str, Any] = {"temperature": 0} if cold else {}
     params.update(section.params)
     return {name: value for name, value in params.items() if value is not None}

@@ -29,6 +29,11 @@ class ChatRequest:
     params: Mapping[str, Any] = field(default_factory=dict)
     max_output_tokens: int = 512
 
+    @property
+    def schema_bytes(self) -> int:
+        """The size of the schema as JSON."""
+        return 0 if self.schema is None else len(json.dumps(dict(self.schema)))
+
     def sha256(self, *, provider: str, model: str, base_url: str | None, repeat: int = 0) -> str:
         """The cache key: everything that can change the answer, nothing of how it travels.
 
@@ -53,13 +58,15 @@ class Completion:
     """One provider answer. `text` is the structured answer as JSON text, not yet validated.
 
     `stop` is "length" when the answer was cut at `max_output_tokens` and "refusal" when the
-    model declined; `seconds` is the time the attempt took.
+    model declined; `seconds` is the time the attempt took; `headers` say where the account's
+    rate limits stand.
     """
 
     text: str
     tokens: Tokens
     stop: Literal["end", "length", "refusal"] = "end"
     seconds: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class ChatProvider(Protocol):

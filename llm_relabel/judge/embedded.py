@@ -244,6 +244,7 @@ class EmbeddedJudge:
 
     name = "embedded"
     is_llm = False
+    concurrency = 1
     settled = False  # another round has other trusted rows
 
     def __init__(
@@ -290,6 +291,9 @@ class EmbeddedJudge:
             )
         answer = list(found.label) if isinstance(found.label, tuple) else found.label
         return Verdict(ask.ask_id, ask.id, "answer", answer, confidence=sure, rationale=why)
+
+    def stop(self, reason: str) -> None:
+        """Nothing waits."""
 
     async def aclose(self) -> None:
         """Nothing is open."""

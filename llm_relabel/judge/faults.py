@@ -84,6 +84,14 @@ def error_for_status(
 
     `body` is the parsed JSON of the answer, or its text; `who` starts the message.
     """
+    error = _error_for_status(status, who, body, headers, secrets)
+    error.headers = headers
+    return error
+
+
+def _error_for_status(
+    status: int, who: str, body: Any, headers: Mapping[str, str], secrets: Iterable[str]
+) -> ProviderError:
     detail, codes = _read(body)
     message = f"{who} answered HTTP {status}: {scrub(detail, secrets) or 'no explanation'}"
     wait = retry_after(headers)

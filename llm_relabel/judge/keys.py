@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from llm_relabel.errors import JobError
-from llm_relabel.job import JudgeSection
+from llm_relabel.judge_settings import JudgeMember
 
 OFFICIAL_URLS = {
     "openai": "https://api.openai.com/v1",
@@ -56,14 +56,14 @@ class Key:
         return (self.value,) if self.variable else ()
 
 
-def is_custom(section: JudgeSection) -> bool:
+def is_custom(section: JudgeMember) -> bool:
     """Whether the calls go elsewhere than the provider's own endpoint."""
     if section.base_url is None:
         return False
     return section.base_url.strip().rstrip("/") != OFFICIAL_URLS.get(section.provider)
 
 
-def endpoint(section: JudgeSection) -> str | None:
+def endpoint(section: JudgeMember) -> str | None:
     """The base URL that calls go to; None when litellm or no network decides. Raises JobError."""
     if section.base_url is None:
         return OFFICIAL_URLS.get(section.provider)
@@ -109,7 +109,7 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def resolve_key(section: JudgeSection, folder: Path, environ: Mapping[str, str]) -> Key | None:
+def resolve_key(section: JudgeMember, folder: Path, environ: Mapping[str, str]) -> Key | None:
     """The one key that this judge may be sent, before anything is spent.
 
     None when there is no key to send (no network), or when litellm finds the
@@ -171,7 +171,7 @@ def read_dotenv(folder: Path) -> list[tuple[str, dict[str, str | None]]]:
     return found
 
 
-def redirect_warnings(section: JudgeSection, environ: Mapping[str, str]) -> list[str]:
+def redirect_warnings(section: JudgeMember, environ: Mapping[str, str]) -> list[str]:
     """One sentence for each variable that would send an SDK elsewhere, or does."""
     if section.provider in KEYLESS_PROVIDERS:
         return []

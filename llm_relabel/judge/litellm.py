@@ -24,11 +24,11 @@ from llm_relabel.errors import (
     TransientError,
     Unreachable,
 )
-from llm_relabel.job import JudgeSection
 from llm_relabel.judge.chat import ChatRequest, Completion
 from llm_relabel.judge.faults import error_for_status, scrub, scrub_chain
 from llm_relabel.judge.keys import Key, endpoint, read_dotenv
 from llm_relabel.judge.wire import causes, clean, within
+from llm_relabel.judge_settings import JudgeMember
 
 # They sign with credentials found on the machine, and no api_key argument takes their place.
 AMBIENT_CREDENTIALS = frozenset(
@@ -71,7 +71,7 @@ _OTHERS: dict[str, type[ProviderError]] = {
 class LitellmProvider:
     """One model through litellm. It makes single attempts."""
 
-    def __init__(self, section: JudgeSection, key: Key | None, folder: Path) -> None:
+    def __init__(self, section: JudgeMember, key: Key | None, folder: Path) -> None:
         self.name = section.model
         self.provider = section.provider
         self.model = section.name
@@ -163,7 +163,7 @@ def load_litellm() -> Any:
 
 
 def find_credentials(
-    section: JudgeSection, folder: Path, environ: MutableMapping[str, str], litellm: Any
+    section: JudgeMember, folder: Path, environ: MutableMapping[str, str], litellm: Any
 ) -> tuple[str, ...]:
     """Give litellm what the `.env` files hold for this provider, and check that a key is there.
 
@@ -203,12 +203,13 @@ def translate(exc: Exception, who: str, secrets: tuple[str, ...]) -> ProviderErr
         )
     for known in kind.__mro__:
         if known.__module__.startswith("litellm") and known.__name__ in _OTHERS:
-            return _OTHERS[known.__name__](message)
+            return _may_be_billed(_OTHERS[known.__name__](message), exc)
     if any(type(cause).__name__ in _REFUSED_CONNECTIONS for cause in causes(exc)):
         return Unreachable(message)
     status = getattr(exc, "status_code", None)
     if isinstance(status, int) and status < 300:
-        return TransientError(message)  # an answer came, and litellm could not read it
+        # An answer came, and litellm could not read it.
+        return TransientError(message, may_be_billed=True)
     if isinstance(status, int):
         return error_for_status(
             status,
@@ -218,6 +219,14 @@ def translate(exc: Exception, who: str, secrets: tuple[str, ...]) -> ProviderErr
             secrets=secrets,
         )
     return None
+
+
+def _may_be_billed(error: ProviderError, exc: Exception) -> ProviderError:
+    """A connection that was made and then lost may have carried a whole request."""
+    if isinstance(error, Unreachable):
+        refused = any(type(cause).__name__ in _REFUSED_CONNECTIONS for cause in causes(exc))
+        error.may_be_billed = not refused
+    return error
 
 
 def _headers(exc: Exception) -> Mapping[str, str]:

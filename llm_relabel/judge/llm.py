@@ -8,43 +8,52 @@ from dataclasses import dataclass, field
 
 from llm_relabel.errors import (
     AccessDenied,
-    CallTimedOut,
     ContentRefused,
     Paused,
     ProviderError,
     RequestRejected,
-    TransientError,
 )
-from llm_relabel.job import JudgeSection, Prices
 from llm_relabel.judge import RoundEvidence
 from llm_relabel.judge.budget import Budget
 from llm_relabel.judge.cache import CachedAnswer, VerdictCache
+from llm_relabel.judge.catalog import sampling_params
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
-from llm_relabel.judge.limits import Pace
-from llm_relabel.judge.prices import cost_of, sampling_params, worst_case
+from llm_relabel.judge.metered import Bill, MeteredProvider
 from llm_relabel.judge.retry import complete_with_retry
+from llm_relabel.judge_settings import JudgeMember, Prices
 from llm_relabel.prompts import PromptBuilder
-from llm_relabel.records import AbstainOrFailure, Ask, Item, Message, Outcome, Tokens, Verdict
+from llm_relabel.records import AbstainOrFailure, Ask, Item, Outcome, Tokens, Verdict, label_json
 from llm_relabel.tasks import Answer, InvalidAnswer, Task
 
 
 @dataclass(slots=True)
-class _Bill:
-    """What one question has taken so far, over attempts and the re-ask."""
+class Question:
+    """One request on its way to an answer.
 
-    calls: int = 0
-    tokens: Tokens = field(default_factory=Tokens)
-    cost: float = 0.0
+    `key` names it in the cache, for ever; `asked` is what is sent next: the request itself, or
+    the re-ask after an unusable answer, and `problem` then says what was wrong with that.
+    """
+
+    key: str
+    request: ChatRequest
+    asked: ChatRequest
+    bill: Bill = field(default_factory=Bill)
+    problem: str = ""
+
+    @property
+    def is_re_ask(self) -> bool:
+        """Whether an unusable answer came already."""
+        return self.asked is not self.request
 
 
 @dataclass(frozen=True, slots=True)
-class _Settled:
+class Settled:
     """One question's end, before it is told to each ask that put it."""
 
     outcome: Outcome
     answer: Answer | None
     reason: AbstainOrFailure | None
-    bill: _Bill
+    bill: Bill
     cached: bool = False
     error: str | None = None
 
@@ -58,182 +67,185 @@ class LLMJudge:
     def __init__(
         self,
         provider: ChatProvider,
-        section: JudgeSection,
+        member: JudgeMember,
         task: Task,
         prompts: PromptBuilder,
         *,
+        name: str,
         prices: Prices | None,
         cache: VerdictCache | None,
-        spent: float = 0.0,
+        budget: Budget,
+        sampled: bool = False,
     ) -> None:
-        """`spent` is what the run paid before, in US dollars; it counts towards the cap."""
-        self.name = section.model
-        self._section = section
+        """`name` is the judge's own among those of the job.
+
+        `sampled`: several answers to one question are wanted, so the temperature is left to
+        the provider instead of being set to 0.
+        """
+        self.name = name
+        self.prices = prices
+        self.budget = budget
+        self.member = member
+        self.concurrency = member.concurrency
         self._task = task
         self._prompts = prompts
-        self._prices = prices
         self._cache = cache
-        self._schema = task.answer_schema() if section.structured_output == "schema" else None
-        self._params = sampling_params(section)
-        cap = section.max_cost if isinstance(section.max_cost, float) else None
-        self._metered = _MeteredProvider(provider, prices, Budget(cap, spent=spent), section)
-        self._in_flight: dict[str, asyncio.Task[_Settled]] = {}
+        in_words = member.structured_output == "prompt"
+        self._schema = None if in_words else task.answer_schema(full=member.provider == "hf")
+        self._params = sampling_params(member, sampled=sampled)
+        self._provider = provider
+        self._metered = MeteredProvider(provider, member, prices, budget)
+        self._in_flight: dict[str, asyncio.Future[Settled | BaseException]] = {}
 
     def begin_round(self, evidence: RoundEvidence, asks: Sequence[Ask]) -> None:
         """Nothing to prepare: a prompt says all that this judge sees."""
 
-    def request(self, item: Item, ask: Ask) -> ChatRequest:
-        """The request that an ask makes."""
-        shown = ask.candidates if ask.evidence == "referenced" else ()
-        return self._request(self._prompts.build(item, shown))
+    def stop(self, reason: str) -> None:
+        """Make no further call: those that wait for their turn end with Paused(`reason`)."""
+        self._metered.limits.stop(reason)
 
-    async def verdict(self, ask: Ask, item: Item) -> Verdict:
-        """One verdict, from the cache where the same request was answered before."""
-        request = self.request(item, ask)
-        provider = self._metered.inner
+    # One question, step by step: `judge/batch.py` takes the same steps for many at once.
+
+    def question(self, ask: Ask, item: Item) -> Question:
+        """What an ask puts to the provider."""
+        shown = ask.candidates if ask.evidence == "referenced" else ()
+        request = ChatRequest(
+            self._prompts.build(item, shown),
+            self._schema,
+            self._params,
+            self.member.max_output_tokens,
+        )
+        provider = self._provider
         key = request.sha256(
             provider=provider.provider,
             model=provider.model,
             base_url=provider.base_url,
             repeat=ask.repeat,
         )
-        shared = key in self._in_flight
-        if not shared:
-            question = asyncio.create_task(self._settle(request, key))
-            self._in_flight[key] = question
-            question.add_done_callback(lambda _: self._in_flight.pop(key, None))
-        settled = await self._in_flight[key]
-        return self._tell(ask, key, settled, shared=shared)
+        return Question(key, request, request)
 
-    async def aclose(self) -> None:
-        """Close the provider's connections and the cache."""
-        await self._metered.inner.aclose()
-        if self._cache is not None:
-            self._cache.close()
-
-    def _request(self, messages: tuple[Message, ...]) -> ChatRequest:
-        return ChatRequest(messages, self._schema, self._params, self._section.max_output_tokens)
-
-    async def _settle(self, request: ChatRequest, key: str) -> _Settled:
-        bill = _Bill()
-        if self._cache is not None and (found := self._cache.get(key)) is not None:
-            try:
-                answer = self._task.parse_answer(found.text)
-            except InvalidAnswer:
-                pass  # written by a version that accepted more; ask again
-            else:
-                return _settled(answer, bill, cached=True)
+    def recall(self, question: Question) -> Settled | None:
+        """The question's end if the cache knows it."""
+        if self._cache is None or (found := self._cache.get(question.key)) is None:
+            return None
         try:
-            return await self._ask(request, key, bill)
-        except AccessDenied as error:
-            raise Paused(f"{self.name} refuses the key or account: {error}") from error
-        except ContentRefused as error:
-            return _Settled("failed", None, "refused", bill, error=str(error))
-        except RequestRejected as error:
-            return _Settled("failed", None, "refused", bill, error=str(error))
-        except ProviderError as error:
-            return _Settled("failed", None, "transport", bill, error=str(error))
+            answer = self._task.parse_answer(found.text)
+        except InvalidAnswer:
+            return None  # written by a version that accepted more; ask again
+        return _settled(answer, question.bill, cached=True)
 
-    async def _ask(self, request: ChatRequest, key: str, bill: _Bill) -> _Settled:
-        asked, problem = request, ""
-        for _ in range(2):  # the question, and one re-ask that says what was wrong
-            completion = await complete_with_retry(
-                self._metered.billing(bill), asked, timeout=self._section.timeout
+    def accept(self, question: Question, completion: Completion) -> Settled | None:
+        """The question's end, its answer cached; or None: now ask what `question.asked` says."""
+        if completion.stop == "refusal":
+            return Settled("failed", None, "refused", question.bill, error="the model declined")
+        try:
+            answer = self._task.parse_answer(completion.text)
+        except InvalidAnswer as error:
+            problem = str(error)
+            if completion.stop == "length":
+                limit = question.request.max_output_tokens
+                problem = f"it was cut off at {limit} tokens ({problem})"
+            if question.is_re_ask:
+                return Settled("failed", None, "invalid", question.bill, error=problem)
+            question.problem = problem
+            messages = self._prompts.re_ask(question.request.messages, completion.text, problem)
+            question.asked = ChatRequest(
+                messages, self._schema, self._params, self.member.max_output_tokens
             )
-            if completion.stop == "refusal":
-                return _Settled("failed", None, "refused", bill, error="the model declined")
-            try:
-                answer = self._task.parse_answer(completion.text)
-            except InvalidAnswer as error:
-                problem = str(error)
-                if completion.stop == "length":
-                    problem = f"it was cut off at {request.max_output_tokens} tokens ({problem})"
-                messages = self._prompts.re_ask(request.messages, completion.text, problem)
-                asked = self._request(messages)
-                continue
-            if self._cache is not None:
-                # Under the first request's key, so that the next run need not fail first.
-                self._cache.put(key, CachedAnswer(completion.text, bill.tokens, bill.cost))
-            return _settled(answer, bill)
-        return _Settled("failed", None, "invalid", bill, error=problem)
+            return None
+        if self._cache is not None:
+            bill = question.bill
+            # Under the first request's key, so that the next run need not fail first.
+            self._cache.put(question.key, CachedAnswer(completion.text, bill.tokens, bill.cost))
+        return _settled(answer, question.bill)
 
-    def _tell(self, ask: Ask, key: str, settled: _Settled, *, shared: bool) -> Verdict:
-        answer = settled.answer
+    def give_up(self, question: Question, error: ProviderError) -> Settled:
+        """The question's end after an error that no retry helps. Raises Paused for a bad key."""
+        if isinstance(error, AccessDenied):
+            raise Paused(f"{self.name} refuses the key or account: {error}") from error
+        refused = isinstance(error, ContentRefused | RequestRejected)
+        reason: AbstainOrFailure = "refused" if refused else "transport"
+        return Settled("failed", None, reason, question.bill, error=str(error))
+
+    def tell(self, ask: Ask, question: Question, settled: Settled, *, shared: bool) -> Verdict:
+        """The verdict of one ask; `shared` when another ask paid for the same question."""
+        answer, bill = settled.answer, settled.bill
         label = answer.label if answer is not None else None
         free = shared or settled.cached
         return Verdict(
             ask_id=ask.ask_id,
             id=ask.id,
             outcome=settled.outcome,
-            answer=list(label) if isinstance(label, tuple) else label,
+            answer=label_json(label),
             confidence=answer.confidence if answer is not None else None,
             rationale=answer.rationale if answer is not None else "",
             reason=settled.reason,
-            prompt_sha256=key,
-            tokens=Tokens() if free else settled.bill.tokens,
-            cost=None if self._prices is None else 0.0 if free else settled.bill.cost,
+            prompt_sha256=question.key,
+            tokens=Tokens() if free else bill.tokens,
+            cost=None if self.prices is None else 0.0 if free else bill.cost,
             cached=free,
-            calls=0 if free else settled.bill.calls,
+            calls=0 if free else bill.calls,
+            seconds=None if free else bill.seconds,
             error=settled.error,
         )
 
+    # All steps at once
 
-def _settled(answer: Answer, bill: _Bill, *, cached: bool = False) -> _Settled:
-    if answer.abstained is not None:
-        reason: AbstainOrFailure = "none_fits" if answer.abstained == "none_fits" else "unsure"
-        return _Settled("abstain", answer, reason, bill, cached)
-    return _Settled("answer", answer, None, bill, cached)
+    def known(self, ask: Ask, item: Item) -> Verdict | Question:
+        """The verdict where the cache has the answer, else the question that has to be put."""
+        question = self.question(ask, item)
+        settled = self.recall(question)
+        if settled is None:
+            return question
+        return self.tell(ask, question, settled, shared=False)
 
-
-class _MeteredProvider:
-    """Wraps every single attempt in pace and budget, so that retries are counted too."""
-
-    def __init__(
-        self, inner: ChatProvider, prices: Prices | None, budget: Budget, section: JudgeSection
-    ) -> None:
-        self.inner = inner
-        self._prices = prices
-        self._budget = budget
-        self._pace = Pace(section.requests_per_minute, section.tokens_per_minute)
-
-    def billing(self, bill: _Bill) -> _Billed:
-        """This provider, adding what each attempt takes to `bill`."""
-        return _Billed(self, bill)
-
-    async def attempt(self, request: ChatRequest, timeout: float, bill: _Bill) -> Completion:
-        worst_tokens, worst = worst_case(request, self._prices)
-        await self._budget.reserve(worst)
-        actual = worst  # a call that is cancelled or times out may be charged in full
+    async def put(self, ask: Ask, question: Question) -> Verdict:
+        """One verdict from the provider. Only Paused is raised."""
+        running = self._in_flight.get(question.key)
+        if running is not None:
+            ended = await running
+            if isinstance(ended, BaseException):
+                raise Paused(str(ended)) from ended
+            return self.tell(ask, question, ended, shared=True)
+        running = self._in_flight[question.key] = asyncio.get_running_loop().create_future()
         try:
-            await self._pace.wait(worst_tokens)
-            bill.calls += 1
-            completion = await self.inner.complete(request, timeout=timeout)
-            actual = cost_of(completion.tokens, self._prices)
-            bill.tokens += completion.tokens
-        except CallTimedOut:
-            raise
-        except (TransientError, RequestRejected, ContentRefused, AccessDenied):
-            actual = 0.0  # an error answer is not billed
+            settled = await self._settle(question)
+        except BaseException as error:
+            # As a result: an exception that nobody waits for would be reported as lost.
+            running.set_result(error)
             raise
         finally:
-            bill.cost += actual
-            await self._budget.settle(worst, actual)
-        return completion
+            del self._in_flight[question.key]
+        running.set_result(settled)
+        return self.tell(ask, question, settled, shared=False)
 
-
-class _Billed:
-    """One question's view of the provider: the seam's `complete`, billed."""
-
-    def __init__(self, metered: _MeteredProvider, bill: _Bill) -> None:
-        self._metered = metered
-        self._bill = bill
-        self.name = metered.inner.name
-        self.provider = metered.inner.provider
-        self.model = metered.inner.model
-        self.base_url = metered.inner.base_url
-
-    async def complete(self, request: ChatRequest, *, timeout: float) -> Completion:
-        return await self._metered.attempt(request, timeout, self._bill)
+    async def verdict(self, ask: Ask, item: Item) -> Verdict:
+        """One verdict, from the cache where the same request was answered before."""
+        known = self.known(ask, item)
+        return known if isinstance(known, Verdict) else await self.put(ask, known)
 
     async def aclose(self) -> None:
-        await self._metered.inner.aclose()
+        """Close the provider's connections and put the cache on disk."""
+        await self._provider.aclose()
+        if self._cache is not None:
+            self._cache.flush()
+
+    async def _settle(self, question: Question) -> Settled:
+        provider = self._metered.billing(question.bill)
+        settled: Settled | None = None
+        try:
+            while settled is None:  # the question, and one re-ask that says what was wrong
+                completion = await complete_with_retry(
+                    provider, question.asked, timeout=self.member.timeout
+                )
+                settled = self.accept(question, completion)
+        except ProviderError as error:
+            return self.give_up(question, error)
+        return settled
+
+
+def _settled(answer: Answer, bill: Bill, *, cached: bool = False) -> Settled:
+    if answer.abstained is not None:
+        reason: AbstainOrFailure = "none_fits" if answer.abstained == "none_fits" else "unsure"
+        return Settled("abstain", answer, reason, bill, cached)
+    return Settled("answer", answer, None, bill, cached)

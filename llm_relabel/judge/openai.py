@@ -24,7 +24,6 @@ from llm_relabel.errors import (
     TransientError,
     Unreachable,
 )
-from llm_relabel.job import JudgeSection
 from llm_relabel.judge.chat import ChatRequest, Completion
 from llm_relabel.judge.faults import error_for_status, scrub, scrub_chain
 from llm_relabel.judge.keys import DUMMY, Key, endpoint, is_custom, is_loopback
@@ -33,9 +32,11 @@ from llm_relabel.judge.wire import (
     clean,
     connection_lost,
     count,
+    never_connected,
     timed_out,
     within,
 )
+from llm_relabel.judge_settings import JudgeMember
 from llm_relabel.records import Tokens
 
 # Classes that carry no HTTP status and are not a matter of the connection, by name: some are
@@ -58,7 +59,7 @@ _OTHERS: dict[str, type[ProviderError]] = {
 class OpenAIProvider:
     """One OpenAI-compatible endpoint: single attempts, no environment variable obeyed."""
 
-    def __init__(self, section: JudgeSection, key: Key | None) -> None:
+    def __init__(self, section: JudgeMember, key: Key | None) -> None:
         self.name = section.model
         self.provider = section.provider
         self.model = section.name
@@ -67,7 +68,7 @@ class OpenAIProvider:
         self._custom = is_custom(section)
         # Older and other servers know only the old name; OpenAI's reasoning models only the new.
         self._limit_name = "max_tokens" if self._custom else "max_completion_tokens"
-        self._client = openai.AsyncOpenAI(
+        self.client = openai.AsyncOpenAI(
             api_key=self._key.value,
             base_url=self.base_url,
             max_retries=0,
@@ -83,10 +84,10 @@ class OpenAIProvider:
             ),
         )
         # The SDK fills these from the environment whenever it is given none.
-        self._client.organization = None
-        self._client.project = None
-        self._client.admin_api_key = None
-        self._client._custom_headers = {}
+        self.client.organization = None
+        self.client.project = None
+        self.client.admin_api_key = None
+        self.client._custom_headers = {}
 
     async def complete(self, request: ChatRequest, *, timeout: float) -> Completion:
         """One attempt. Raises a ProviderError, nothing else."""
@@ -94,7 +95,7 @@ class OpenAIProvider:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self.client.close()
 
     def payload(self, request: ChatRequest) -> dict[str, Any]:
         """The body of the request, as it is sent."""
@@ -117,7 +118,7 @@ class OpenAIProvider:
     async def _complete(self, request: ChatRequest) -> Completion:
         started = time.perf_counter()
         try:
-            response = await self._client.post(
+            response = await self.client.post(
                 "/chat/completions",
                 cast_to=httpx.Response,
                 body=self.payload(request),
@@ -125,7 +126,7 @@ class OpenAIProvider:
                 options={"security": {"bearer_auth": True}},
             )
         except openai.OpenAIError as exc:
-            raise self._foreign(exc) from exc
+            raise self.foreign(exc) from exc
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError) as exc:
             # What the SDK lets through while it builds a request or reads a body.
             scrub_chain(exc, self._key.secrets)
@@ -138,9 +139,13 @@ class OpenAIProvider:
         try:
             body = json.loads(response.content)
         except ValueError as exc:
-            raise TransientError(f"{self.name} answered with a body that is not JSON") from exc
+            raise TransientError(
+                f"{self.name} answered with a body that is not JSON", may_be_billed=True
+            ) from exc
         if not isinstance(body, dict):
-            raise TransientError(f"{self.name} answered with JSON that is not an object")
+            raise TransientError(
+                f"{self.name} answered with JSON that is not an object", may_be_billed=True
+            )
         return read_completion(
             body,
             who=self.name,
@@ -149,7 +154,7 @@ class OpenAIProvider:
             seconds=seconds,
         )
 
-    def _foreign(self, exc: openai.OpenAIError) -> ProviderError:
+    def foreign(self, exc: openai.OpenAIError) -> ProviderError:
         """The SDK's error as ours; its secrets are taken out first."""
         secrets = self._key.secrets
         scrub_chain(exc, secrets)
@@ -169,7 +174,9 @@ def translate(exc: Exception, who: str, secrets: tuple[str, ...]) -> ProviderErr
         late = isinstance(exc, openai.APITimeoutError) and exc.__cause__ is None
         if late or timed_out(exc):
             return CallTimedOut(message)
-        return Unreachable(f"{who}: {connection_lost(exc, secrets)}")
+        return Unreachable(
+            f"{who}: {connection_lost(exc, secrets)}", may_be_billed=not never_connected(exc)
+        )
     for known in type(exc).__mro__:
         if known.__name__ in _OTHERS:
             return _OTHERS[known.__name__](message)
@@ -194,13 +201,16 @@ def read_completion(
         code = error.get("code") if isinstance(error, dict) else None
         if isinstance(code, int) and code >= 400:
             raise error_for_status(code, who=who, body=body, headers=headers, secrets=secrets)
-        raise TransientError(f"{who} answered without a choice: {scrub(str(error or ''), secrets)}")
+        raise TransientError(
+            f"{who} answered without a choice: {scrub(str(error or ''), secrets)}",
+            may_be_billed=True,
+        )
     tokens = read_usage(body.get("usage"))
     finish = choice.get("finish_reason")
     if message.get("refusal") or finish == "content_filter":
-        return Completion(_text(message.get("refusal")), tokens, "refusal", seconds)
+        return Completion(_text(message.get("refusal")), tokens, "refusal", seconds, headers)
     text = _text(message.get("content"))
-    return Completion(text, tokens, "length" if finish == "length" else "end", seconds)
+    return Completion(text, tokens, "length" if finish == "length" else "end", seconds, headers)
 
 
 def read_usage(usage: Any) -> Tokens:

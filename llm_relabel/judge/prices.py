@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
 from llm_relabel.errors import JobError
-from llm_relabel.job import JudgeSection, Prices
 from llm_relabel.judge.catalog import SDK_PROVIDERS, facts_of, sampling_params
 from llm_relabel.judge.chat import ChatRequest
 from llm_relabel.judge.keys import KEYLESS_PROVIDERS, endpoint, is_custom, is_private
+from llm_relabel.judge_settings import JudgeMember, Prices
 from llm_relabel.records import Tokens
 
 __all__ = ["cost_of", "is_paid", "price_of", "sampling_params", "worst_case"]
@@ -26,13 +26,15 @@ TOKENS_PER_REQUEST = 64
 TOKENS_PER_SCHEMA = 768
 
 
-def price_of(section: JudgeSection) -> Prices | None:
+def price_of(section: JudgeMember, *, uncapped: bool = False) -> Prices | None:
     """The judge's prices: the job's own, else free where nobody bills, else litellm's table.
 
     Free are judges without a provider, and a `base_url` on this machine or a private
     network (a proxy there that does bill needs `judge.prices`). Elsewhere a custom
     `base_url` of the openai or anthropic SDK has no known price: its owner sets it.
-    None only when the price is unknown and `max_cost: none` says that this is fine.
+    With `batch: true` the table's batch prices hold where it has them; prices of the job are
+    taken as they are. None only when the price is unknown and `uncapped` (`max_cost: none`)
+    says that this is fine.
     Raises JobError when the price is unknown otherwise, before anything is spent.
     """
     if section.prices is not None:
@@ -48,7 +50,7 @@ def price_of(section: JudgeSection) -> Prices | None:
         found = _from_table(section)
         if found is not None:
             return found
-    if section.max_cost == "none":
+    if uncapped:
         return None
     where = f" at {url}" if is_custom(section) else ""
     raise JobError(
@@ -60,7 +62,9 @@ def price_of(section: JudgeSection) -> Prices | None:
 
 def is_paid(prices: Prices | None) -> bool:
     """Whether calls may cost money; an unknown price does."""
-    return prices is None or bool(prices.input or prices.output or prices.cached_input)
+    if prices is None:
+        return True
+    return bool(prices.input or prices.output or prices.cached_input or prices.cache_write)
 
 
 def cost_of(tokens: Tokens, prices: Prices | None) -> float:
@@ -68,17 +72,20 @@ def cost_of(tokens: Tokens, prices: Prices | None) -> float:
     if prices is None:
         return 0.0
     cached = min(tokens.cached, tokens.input)
+    written = min(tokens.written, tokens.input - cached)
     cached_price = prices.input if prices.cached_input is None else prices.cached_input
+    written_price = prices.input if prices.cache_write is None else prices.cache_write
     dollars = (
-        (tokens.input - cached) * prices.input
+        (tokens.input - cached - written) * prices.input
         + cached * cached_price
+        + written * written_price
         + tokens.output * prices.output
     )
     return dollars / MILLION
 
 
 def worst_case(request: ChatRequest, prices: Prices | None) -> tuple[int, float]:
-    """The most tokens, input and output together, and US dollars that one attempt can take.
+    """A request's size in bytes, and the most US dollars that one attempt at it can cost.
 
     Every tokenizer in use works on bytes or on pieces of at least one byte, so a text has
     at most as many tokens as UTF-8 bytes; the output stops at `max_output_tokens`, thoughts
@@ -88,34 +95,47 @@ def worst_case(request: ChatRequest, prices: Prices | None) -> tuple[int, float]
     for message in request.messages:
         size += TOKENS_PER_MESSAGE + len(message.content.encode("utf-8", "surrogatepass"))
     if request.schema is not None:
-        size += TOKENS_PER_SCHEMA + len(json.dumps(dict(request.schema)).encode())
+        size += TOKENS_PER_SCHEMA + request.schema_bytes
     tokens = Tokens(input=size, output=request.max_output_tokens)
-    return size + tokens.output, cost_of(tokens, _without_discount(prices))
+    return size, cost_of(tokens, _dearest(prices))
 
 
-def _without_discount(prices: Prices | None) -> Prices | None:
-    """Prices for input that the provider has not cached, or has cached at a higher price."""
-    if prices is None or prices.cached_input is None or prices.cached_input <= prices.input:
-        return prices
-    return Prices(input=prices.cached_input, output=prices.output)
+def _dearest(prices: Prices | None) -> Prices | None:
+    """Prices with every input token at the highest of the prices it may have."""
+    if prices is None:
+        return None
+    dearest = max(prices.input, prices.cached_input or 0.0, prices.cache_write or 0.0)
+    return Prices(input=dearest, output=prices.output)
 
 
-def _from_table(section: JudgeSection) -> Prices | None:
+def _from_table(section: JudgeMember) -> Prices | None:
     facts = facts_of(section)
     if facts is None:
         return None
-    paid_in = _number(facts.get("input_cost_per_token"))
-    paid_out = _number(facts.get("output_cost_per_token"))
+    paid_in, paid_out, cached, written = (
+        _cost(facts, name, batch=section.batch)
+        for name in (
+            "input_cost_per_token", "output_cost_per_token",
+            "cache_read_input_token_cost", "cache_creation_input_token_cost",
+        )
+    )  # fmt: skip
     if paid_in is None or paid_out is None:
         return None
     # Thoughts are part of the output that we count; the dearer of the two is never too low.
     thoughts = _number(facts.get("output_cost_per_reasoning_token")) or 0.0
-    cached = _number(facts.get("cache_read_input_token_cost"))
     return Prices(
         input=round(paid_in * MILLION, 9),
         output=round(max(paid_out, thoughts) * MILLION, 9),
         cached_input=None if cached is None else round(cached * MILLION, 9),
+        cache_write=None if written is None else round(written * MILLION, 9),
     )
+
+
+def _cost(facts: Mapping[str, Any], name: str, *, batch: bool) -> float | None:
+    """Dollars a token; in a batch the batch price where the table has one."""
+    if batch and (found := _number(facts.get(f"{name}_batches"))) is not None:
+        return found
+    return _number(facts.get(name))
 
 
 def _number(value: Any) -> float | None:

@@ -7,25 +7,30 @@ import os
 from pathlib import Path
 
 from llm_relabel.errors import JobError
-from llm_relabel.job import JudgeSection
+from llm_relabel.judge.batch.api import BatchApi
 from llm_relabel.judge.chat import ChatProvider
 from llm_relabel.judge.keys import redirect_warnings, resolve_key
+from llm_relabel.judge_settings import JudgeMember
 
 AVAILABLE = (
-    "embedded, openai/NAME, anthropic/NAME, recorded/FILE, or litellm's own naming such as "
-    "gemini/NAME or mistral/NAME"
+    "embedded, openai/NAME, anthropic/NAME, hf/NAME_OR_FOLDER, recorded/FILE, or litellm's own "
+    "naming such as gemini/NAME or mistral/NAME"
 )
 
 log = logging.getLogger(__name__)
 
 
-def open_provider(section: JudgeSection, folder: Path) -> ChatProvider:
+def open_provider(section: JudgeMember, folder: Path) -> ChatProvider:
     """The provider of `section.model`, its key resolved; `folder` is the job file's.
 
     Nothing is sent. Raises JobError when the model, the key or the address is wrong.
     """
     provider = section.provider
-    if provider in ("hf", "people"):
+    if provider == "hf":
+        from llm_relabel.judge.hf import HFProvider
+
+        return HFProvider(section, folder)
+    if provider == "people":
         raise JobError(f"judge.model {section.model!r} is not available yet; use {AVAILABLE}")
     if provider in ("embedded", "recorded"):
         raise JobError(f"judge.model {section.model!r} is not a chat provider")
@@ -43,3 +48,15 @@ def open_provider(section: JudgeSection, folder: Path) -> ChatProvider:
     from llm_relabel.judge.litellm import LitellmProvider
 
     return LitellmProvider(section, key, folder)
+
+
+def open_batch_api(section: JudgeMember, folder: Path) -> BatchApi:
+    """The batch API of `section.model`'s provider; `folder` is the job file's. Raises JobError."""
+    key = resolve_key(section, folder, os.environ)
+    if section.provider == "openai":
+        from llm_relabel.judge.batch.openai import OpenAIBatches
+
+        return OpenAIBatches(section, key)
+    from llm_relabel.judge.batch.anthropic import AnthropicBatches
+
+    return AnthropicBatches(section, key)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llm_relabel.data import rows_of_file
 from llm_relabel.errors import DataError
 from llm_relabel.judge import RoundEvidence
-from llm_relabel.records import Ask, Item, Verdict
+from llm_relabel.records import Ask, Item, Verdict, label_json
 from llm_relabel.tasks import InvalidAnswer, Task
-
-_COLUMNS = ("id", "label", "confidence", "rationale")
 
 
 class RecordedJudge:
@@ -23,6 +20,7 @@ class RecordedJudge:
     """
 
     is_llm = None  # nobody knows here who wrote the file
+    concurrency = 1
     settled = True
 
     def __init__(self, name: str, path: Path, task: Task) -> None:
@@ -53,10 +51,13 @@ class RecordedJudge:
                 ask.ask_id, ask.id, "failed", confidence=confidence, rationale=rationale,
                 reason="invalid", error=str(error),
             )  # fmt: skip
-        answer = list(value) if isinstance(value, tuple) else value
         return Verdict(
-            ask.ask_id, ask.id, "answer", answer, confidence=confidence, rationale=rationale
-        )
+            ask.ask_id, ask.id, "answer", label_json(value), confidence=confidence,
+            rationale=rationale,
+        )  # fmt: skip
+
+    def stop(self, reason: str) -> None:
+        """Nothing waits."""
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -76,7 +77,7 @@ def _read(path: Path) -> dict[str, tuple[Any, float | None, str]]:
     def problem(kind: str, where: str) -> None:
         problems.setdefault(kind, []).append(where)
 
-    for number, row in enumerate(_rows(path), start=1):
+    for number, row in enumerate(rows_of_file(path, "recorded answers"), start=1):
         where = f"row {number}"
         if not isinstance(row, dict) or row.get("id") in (None, "") or "label" not in row:
             problem("rows without `id` and `label`", where)
@@ -110,40 +111,3 @@ def _read(path: Path) -> dict[str, tuple[Any, float | None, str]]:
         ]
         raise DataError(f"recorded answers {str(path)!r}: " + "; ".join(told))
     return answers
-
-
-def _rows(path: Path) -> Iterator[Any]:
-    try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            names = pq.read_schema(path).names
-            table = pq.read_table(path, columns=[name for name in _COLUMNS if name in names])
-            yield from table.to_pylist()
-            return
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix in (".csv", ".tsv"):
-                yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-            elif path.suffix == ".json":
-                yield from json.load(file)
-            elif path.suffix == ".jsonl":
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        try:
-                            yield json.loads(line)
-                        except ValueError as error:
-                            raise DataError(
-                                f"recorded answers {str(path)!r} line {number}: {error}"
-                            ) from None
-            else:
-                raise DataError(
-                    f"recorded answers {str(path)!r}: the name must end in .jsonl, .json, .csv, "
-                    ".tsv or .parquet"
-                )
-    except FileNotFoundError:
-        raise DataError(
-            f"recorded answers {str(path)!r} do not exist; judge.model is `recorded/FILE` with the "
-            "file named from the job's folder"
-        ) from None
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"recorded answers {str(path)!r} cannot be read: {error}") from error

@@ -59,17 +59,14 @@ async def complete_with_retry(
     wait for the rate limit or for the budget) must not count as a call that took too long.
     Raises the last attempt's ProviderError.
     """
-    policy = AsyncRetrying(
-        sleep=_sleep,
-        retry=retry_if_exception_type(TransientError),
-        stop=stop_after_attempt(attempts),
-        wait=wait_seconds,
-        reraise=True,
-    )
     number = 0
+    failed: TransientError | None = None
 
     async def attempt() -> Completion:
-        nonlocal number
+        nonlocal number, failed
+        if failed is not None:
+            known, failed = failed, None
+            raise known
         number += 1
         try:
             completion = await provider.complete(request, timeout=timeout)
@@ -81,4 +78,17 @@ async def complete_with_retry(
             on_attempt(number, None)
         return completion
 
+    # Nearly every call succeeds at once, so the policy's machinery (a tenth of what a call costs
+    # us) is begun only after a failure, which it is shown as its first attempt.
+    try:
+        return await attempt()
+    except TransientError as error:
+        failed = error
+    policy = AsyncRetrying(
+        sleep=_sleep,
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_attempt(attempts),
+        wait=wait_seconds,
+        reraise=True,
+    )
     return await policy(attempt)

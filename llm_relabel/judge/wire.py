@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
 from llm_relabel.errors import CallTimedOut
-from llm_relabel.judge.chat import Completion
 from llm_relabel.judge.faults import scrub
+
+Answered = TypeVar("Answered")
 
 KEEPALIVE_SECONDS = 4.0
 """Below the 5 seconds after which uvicorn, and so vLLM, closes an idle connection."""
@@ -48,10 +49,12 @@ def timed_out(exc: BaseException) -> bool:
     refused connection to a timeout, and a timed-out call may be charged while a refused
     one is not.
     """
-    chain = list(causes(exc))
-    if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in chain):
-        return False
-    return any(isinstance(cause, TimeoutError) for cause in chain)
+    return not never_connected(exc) and any(isinstance(c, TimeoutError) for c in causes(exc))
+
+
+def never_connected(exc: BaseException) -> bool:
+    """Whether no connection could be made, so that nothing was sent and nothing is charged."""
+    return any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes(exc))
 
 
 def connection_lost(exc: BaseException, secrets: tuple[str, ...]) -> str:
@@ -60,7 +63,7 @@ def connection_lost(exc: BaseException, secrets: tuple[str, ...]) -> str:
     return f"no connection, or it was lost: {said[-1] if said else type(exc).__name__}"
 
 
-async def within(call: Awaitable[Completion], timeout: float, who: str) -> Completion:
+async def within(call: Awaitable[Answered], timeout: float, who: str) -> Answered:
     """`call`, or CallTimedOut once `timeout` seconds have passed on the wall clock.
 
     The SDKs' own timeouts count each read apart, so a slow trickle would never end.

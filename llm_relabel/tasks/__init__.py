@@ -6,6 +6,7 @@ label values only, and so serves every task. `Task` is the whole of what a new t
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -50,6 +51,8 @@ class Task(Protocol):
     class_names: tuple[str, ...]
     whole: str
     """The name of the unit that stands for the whole item."""
+    exclusive: bool
+    """Whether an item has exactly one of the classes."""
 
     def encode(self, labels: Any) -> Targets:
         """An Arrow label column as Targets, (rows, classes)."""
@@ -75,6 +78,10 @@ class Task(Protocol):
         """The next best label of one row's probabilities (classes,), if the task has one."""
         ...
 
+    def other_label(self, avoid: Sequence[LabelValue], rng: random.Random) -> LabelValue:
+        """Some label that is none of `avoid`, drawn by `rng`; None if there is no other."""
+        ...
+
     def label_quality(self, targets: Targets, probs: NDArray[np.float32]) -> NDArray[np.float32]:
         """(rows,) belief in each current label in 0..1, LOWER is worse; 0 where it is missing.
 
@@ -94,8 +101,8 @@ class Task(Protocol):
         """A label as prompts, pages and messages write it."""
         ...
 
-    def answer_schema(self) -> dict[str, Any]:
-        """The JSON schema of a judge's answer."""
+    def answer_schema(self, *, full: bool = False) -> dict[str, Any]:
+        """The JSON schema of a judge's answer; `full` names every label, however many there are."""
         ...
 
     def parse_answer(self, text: str) -> Answer:

@@ -5,8 +5,9 @@ Units: the item where classes exclude each other; each class on its own in multi
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ class Classification:
         self.definitions = definitions
         self.class_names = definitions.names
         self.multi_label = multi_label
+        self.exclusive = not multi_label
         self._column = {name: index for index, name in enumerate(self.class_names)}
         self._none = self._free_word("NONE_OF_THESE")
         self._unsure = self._free_word("CANNOT_TELL")
@@ -128,6 +130,18 @@ class Classification:
             return tuple(self.class_names[column] for column in np.flatnonzero(matrix))
         return self.class_names[int(np.argsort(-probs, kind="stable")[1])]
 
+    def other_label(self, avoid: Sequence[LabelValue], rng: random.Random) -> LabelValue:
+        if not self.multi_label:
+            others = [name for name in self.class_names if name not in avoid]
+            return rng.choice(others) if others else None
+        members = set(avoid[0] or ())
+        for name in rng.sample(self.class_names, len(self.class_names)):
+            flipped = members ^ {name}
+            label = tuple(each for each in self.class_names if each in flipped)
+            if label not in avoid:
+                return label
+        return None
+
     def label_quality(self, targets: Targets, probs: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.multi_label:
             # The worst unit: an item is as doubtful as its most doubtful class.
@@ -166,9 +180,9 @@ class Classification:
             return label
         return "{" + ", ".join(label) + "}" if label else "{} (no label applies)"
 
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self, *, full: bool = False) -> dict[str, Any]:
         label: dict[str, Any] = {"type": "string"}
-        if len(self.class_names) <= ENUM_LIMIT:
+        if full or len(self.class_names) <= ENUM_LIMIT:
             words = () if self.multi_label else (self._none, self._unsure)
             label["enum"] = [*self.class_names, *words]
         answer: dict[str, Any] = {"label": label}

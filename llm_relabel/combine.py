@@ -1,0 +1,131 @@
+"""Several verdicts on one item become one opinion; each verdict stays apart in the journal.
+
+Within a wave (the first judge, its samples, the panel) every verdict that came is one vote, an
+abstention too; a label wins with more votes than anything else, and a tie is an abstention. A
+later wave outranks an earlier one: it was asked because that one was not sure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_relabel.records import AbstainOrFailure, Ask, LabelIssue, Outcome, Verdict, label_json
+from llm_relabel.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the judges together say of one item.
+
+    `answer` is a label as JSON. `confidence` in 0..1 is the mean that the winning votes state,
+    times their share of all votes; None where none states any and nobody else voted.
+    """
+
+    outcome: Outcome
+    answer: Any
+    confidence: float | None
+    rationale: str
+    reason: AbstainOrFailure | None
+    error: str | None
+    ask_ids: tuple[str, ...]
+    judges: tuple[str, ...]
+    prompt_sha256: str | None
+
+
+Asked = tuple[Ask, Verdict]
+
+
+def combine(task: Task, issue: LabelIssue, asked: Sequence[Asked]) -> Opinion:
+    """The opinion from all verdicts on one issue, at least one."""
+    waves = sorted({ask.wave for ask, _ in asked}, reverse=True)
+    for wave in waves:
+        votes = [(a, v) for a, v in asked if a.wave == wave and v.outcome != "failed"]
+        if votes:
+            return _of_wave(task, issue, votes, asked)
+    return _opinion(asked[-1][1], asked)
+
+
+def is_unsure(opinion: Opinion, below: float) -> bool:
+    """Whether a further judge should be asked.
+
+    Not after a lost connection: that ask is put again, and the wave is not complete.
+    """
+    if opinion.outcome == "failed":
+        return opinion.reason != "transport"
+    if opinion.outcome == "abstain":
+        return True
+    return opinion.confidence is None or opinion.confidence < below
+
+
+def _of_wave(
+    task: Task, issue: LabelIssue, votes: Sequence[Asked], asked: Sequence[Asked]
+) -> Opinion:
+    if len(votes) == 1:
+        return _opinion(votes[0][1], asked)
+    answers = [(ask, verdict) for ask, verdict in votes if verdict.outcome == "answer"]
+    if 2 * len(answers) <= len(votes):
+        silent = next(verdict for _, verdict in votes if verdict.outcome == "abstain")
+        return _opinion(silent, asked)
+    winner = _vote(task, issue, [verdict.answer for _, verdict in answers], len(votes))
+    if winner is None:
+        told = Counter(str(verdict.answer) for _, verdict in answers).most_common()
+        shown = ", ".join(f"{label} {count}" for label, count in told)
+        return _opinion(votes[0][1], asked, outcome="abstain", answer=None, reason="unsure",
+                        confidence=None, rationale=f"the judges disagree: {shown}")  # fmt: skip
+    for_it = [verdict for _, verdict in answers if verdict.answer == winner]
+    stated = [v.confidence for v in for_it if v.confidence is not None]
+    belief = sum(stated) / len(stated) if stated else 1.0
+    share = len(for_it) / len(votes)
+    spokesman = for_it[0] if for_it else answers[0][1]
+    return _opinion(spokesman, asked, answer=winner, confidence=belief * share)
+
+
+def _vote(task: Task, issue: LabelIssue, answers: Sequence[Any], voters: int) -> Any:
+    """The label that wins, as JSON; None for a tie. Units that can be decided apart are."""
+    by_unit: dict[str, list[Any]] = {}
+    old_of: dict[str, Any] = {}
+    for answer in answers:
+        label = task.check_label(answer)
+        for unit in task.units(issue.current_label, label, issue.predicted_label):
+            by_unit.setdefault(unit.name, []).append(unit.answered)
+            old_of[unit.name] = unit.old
+    if len(by_unit) > 1:
+        by_unit.pop(task.whole, None)  # said by those who change nothing
+    decided: dict[str, Any] = {}
+    for name, told in by_unit.items():
+        # Who does not mention a unit leaves it as it was.
+        values = told + [old_of[name]] * (len(answers) - len(told))
+        ranked = Counter(map(_hashable, values)).most_common(2)
+        tie = len(ranked) > 1 and ranked[0][1] == ranked[1][1]
+        outvoted = ranked[0][1] <= voters - len(answers)
+        if tie or outvoted:
+            if name == task.whole:
+                return None
+            decided[name] = old_of[name]
+        else:
+            decided[name] = next(v for v in values if _hashable(v) == ranked[0][0])
+    return label_json(task.assemble(issue.current_label, decided))
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _opinion(verdict: Verdict, asked: Sequence[Asked], **changed: Any) -> Opinion:
+    """The opinion that one verdict stands for, all asks named; `changed` fields win."""
+    fields: dict[str, Any] = {
+        "outcome": verdict.outcome,
+        "answer": verdict.answer,
+        "confidence": verdict.confidence,
+        "rationale": verdict.rationale,
+        "reason": verdict.reason,
+        "error": verdict.error,
+        "ask_ids": tuple(ask.ask_id for ask, _ in asked),
+        "judges": tuple(dict.fromkeys(ask.judge for ask, _ in asked)),
+        "prompt_sha256": verdict.prompt_sha256,
+        **changed,
+    }
+    return Opinion(**fields)

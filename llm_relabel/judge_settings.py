@@ -1,0 +1,183 @@
+"""The `judge` section of a job: who answers, how fast, for how much, and when to stop."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+WITHOUT_LLM = ("embedded", "recorded")
+
+
+def share_of(value: Any) -> Any:
+    """`5%` as 0.05; anything else as it is. Raises ValueError for a share outside 0..100%."""
+    if isinstance(value, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*%\s*", value):
+        value = float(value.strip().rstrip("% ")) / 100
+        if not 0 < value <= 1:
+            raise ValueError("a share must be above 0% and at most 100%")
+    return value
+
+
+class Section(BaseModel):
+    """A mapping of the job file: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Prices(Section):
+    """US dollars for one million tokens. A cached or cache-written input token that has no
+    price of its own costs what other input costs."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
+
+
+class JudgeMember(Section):
+    """One judge: its endpoint, its parameters, its limits and its prices."""
+
+    model: str
+    base_url: str | None = None
+    api_key_env: str | None = None
+    structured_output: Literal["schema", "prompt"] = "schema"
+    params: dict[str, Any] = Field(default_factory=dict)
+    max_output_tokens: int = Field(default=1024, ge=16)
+    concurrency: int = Field(default=32, ge=1, le=4096)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    input_tokens_per_minute: float | None = Field(default=None, gt=0)
+    output_tokens_per_minute: float | None = Field(default=None, gt=0)
+    timeout: float = Field(default=60.0, gt=0)
+    prices: Prices | None = None
+    batch: bool = False
+
+    @field_validator("model")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        value = value.strip()
+        head, slash, tail = value.partition("/")
+        if value != "embedded" and (not slash or not head or not tail):
+            raise ValueError(
+                "must be `embedded`, or PROVIDER/NAME such as openai/gpt-4o-mini, "
+                "anthropic/NAME, hf/NAME_OR_FOLDER, recorded/FILE, or litellm's own naming"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _batch_is_offered(self) -> JudgeMember:
+        if self.batch and self.provider not in ("openai", "anthropic"):
+            raise ValueError(
+                f"batch: true needs an openai/ or anthropic/ judge; {self.model!r} has no batch API"
+            )
+        return self
+
+    @property
+    def provider(self) -> str:
+        """The part of `model` before the first slash."""
+        return self.model.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The part of `model` after the first slash; for `embedded` the word itself."""
+        return self.model.partition("/")[2] or self.model
+
+
+class Escalation(JudgeMember):
+    """A judge that is asked only where those before it gave no answer or are not sure of it.
+
+    `below` is a confidence in 0..1; an answer under it, or one that states none, is asked again.
+    """
+
+    below: float = Field(default=0.8, ge=0, le=1)
+
+
+class Breakers(Section):
+    """When a run pauses by itself. Shares are of the last `window` verdicts; null turns one off.
+
+    `replacement` is a factor: how far the share of changed labels may be from the pilot's.
+    """
+
+    failures_in_a_row: int | None = Field(default=20, ge=3)
+    failed: float | None = Field(default=0.5, gt=0, le=1)
+    invalid: float | None = Field(default=0.3, gt=0, le=1)
+    replacement: float | None = Field(default=2.0, gt=1)
+    window: int = Field(default=100, ge=20)
+
+    @field_validator("failed", "invalid", mode="before")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        return share_of(value)
+
+
+class JudgeSection(JudgeMember):
+    """The first judge, those that join it, and what holds for all of them together."""
+
+    model: str = "embedded"
+    evidence: Literal["referenced", "blind"] = "referenced"
+    max_item_tokens: int = Field(default=8000, ge=100)
+    deadline: float | None = Field(default=None, gt=0)
+    max_cost: float | Literal["none"] | None = None
+    cache: bool = True
+    samples: int = Field(default=1, ge=1, le=50)
+    panel: tuple[JudgeMember, ...] = ()
+    escalate: tuple[Escalation, ...] = ()
+    controls: float | None = None
+    breakers: Breakers = Breakers()
+
+    @field_validator("panel", "escalate", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @field_validator("max_cost", mode="before")
+    @classmethod
+    def _dollars_or_none(cls, value: Any) -> Any:
+        if value == "none" or value is None:
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            return float(value)
+        raise ValueError("must be US dollars like 5.00, or `none` for no cap")
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        """Seconds; `90m` and `8h` are understood."""
+        pattern = r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*"
+        if isinstance(value, str) and (found := re.fullmatch(pattern, value)):
+            return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+        return value
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _control_share(cls, value: Any) -> Any:
+        value = share_of(value)
+        if value is None or (isinstance(value, float) and 0 < value <= 0.5):
+            return value
+        raise ValueError("must be a share of the questions above 0% and at most 50%, like 5%")
+
+    @model_validator(mode="after")
+    def _llm_only(self) -> JudgeSection:
+        if self.provider in WITHOUT_LLM:
+            for key, used in (("samples", self.samples > 1), ("controls", bool(self.controls))):
+                if used:
+                    raise ValueError(
+                        f"{key} puts questions to a language model; the judge {self.model!r} "
+                        "calls none and always repeats itself"
+                    )
+        return self
+
+    @property
+    def members(self) -> tuple[JudgeMember, ...]:
+        """Every judge that may be asked: the first, the panel, the escalation."""
+        return (self, *self.panel, *self.escalate)
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """A name for each of `members`: its model, numbered where a model occurs again."""
+        models = [member.model for member in self.members]
+        return tuple(
+            model if models.index(model) == at else f"{model}#{models[: at + 1].count(model)}"
+            for at, model in enumerate(models)
+        )
