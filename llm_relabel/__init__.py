@@ -27,12 +27,15 @@ if TYPE_CHECKING:
         RunError,
         RunLocked,
     )
+    from llm_relabel.evaluation import Agreement, evaluate
     from llm_relabel.job import Job
     from llm_relabel.records import Change, LabelIssue, Verdict
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Agreement": "evaluation",
+    "evaluate": "evaluation",
     "Run": "api",
     "find_label_issues": "api",
     "relabel": "api",
@@ -53,6 +56,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Agreement",
     "Change",
     "DataError",
     "DefinitionsError",
@@ -69,6 +73,7 @@ __all__ = [
     "RunLocked",
     "Verdict",
     "__version__",
+    "evaluate",
     "find_label_issues",
     "relabel",
 ]

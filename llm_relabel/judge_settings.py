@@ -116,6 +116,7 @@ class JudgeSection(JudgeMember):
 
     model: str = "embedded"
     evidence: Literal["referenced", "blind"] = "referenced"
+    template: str | None = None
     max_item_tokens: int = Field(default=8000, ge=100)
     deadline: float | None = Field(default=None, gt=0)
     max_cost: float | Literal["none"] | None = None

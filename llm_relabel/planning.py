@@ -21,6 +21,7 @@ from llm_relabel.prompts import choose_candidates
 from llm_relabel.records import (
     Ask,
     ControlKind,
+    Evidence,
     LabelIssue,
     LabelValue,
     Purpose,
@@ -79,12 +80,17 @@ class AskPlanner:
         repeat: int = 0,
         wave: int = 0,
         candidates: tuple[LabelValue, ...] | None = None,
+        evidence: Evidence | None = None,
         control: ControlKind | None = None,
         control_label: LabelValue = None,
     ) -> Ask:
-        """One ask. Its candidates are shuffled anew for each sample, and shown to all judges."""
+        """One ask. Its candidates are shuffled anew for each sample, and shown to all judges.
+
+        `evidence` None: as the job has it.
+        """
         job = self.prepared.job
-        if job.judge.evidence == "blind":
+        evidence = evidence or job.judge.evidence
+        if evidence == "blind":
             candidates = ()
         elif candidates is None:
             runner_up = self.prepared.task.runner_up(self.pred_probs[issue.row])
@@ -93,14 +99,14 @@ class AskPlanner:
                 issue, runner_up=runner_up, seed=job.seed, shuffle=shuffle
             )
         state = self.states.get(judge, "")
-        asked = [self.number, issue.id, job.judge.evidence, candidates, judge, state]
+        asked = [self.number, issue.id, evidence, candidates, judge, state]
         asked += [purpose, repeat, wave, control]
         return Ask(
             ask_id=hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:20],
             id=issue.id,
             row=issue.row,
             purpose=purpose,
-            evidence=job.judge.evidence,
+            evidence=evidence,
             candidates=candidates,
             judge=judge,
             repeat=repeat,

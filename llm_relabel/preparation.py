@@ -14,7 +14,7 @@ from llm_relabel.data import Dataset, read_dataset, read_labeled
 from llm_relabel.definitions import LabelDefinitions, load_definitions
 from llm_relabel.errors import DataError, DefinitionsError, JobError
 from llm_relabel.job import Job
-from llm_relabel.judge_settings import WITHOUT_LLM
+from llm_relabel.judge_settings import WITHOUT_LLM, JudgeMember
 from llm_relabel.models import SmallModel, load_predictions
 from llm_relabel.progress import Step
 from llm_relabel.prompts import PromptBuilder
@@ -118,13 +118,20 @@ def prepare(job: Job) -> Prepared:
         gold=task.encode(dataset.gold) if dataset.gold is not None else None,
         dev=_dev(job, task) if own is None else None,
         own_predictions=own,
-        prompts=PromptBuilder(
-            task,
-            schema_in_words=job.judge.structured_output == "prompt",
-            max_item_tokens=job.judge.max_item_tokens,
-        ),
+        prompts=prompt_builder(job, task, job.judge),
         warnings=tuple(warnings),
         cache=cache_folder(),
+    )
+
+
+def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
+    """Builds the prompts that one judge of the job is sent. Raises JobError."""
+    template = job.judge.template
+    return PromptBuilder(
+        task,
+        schema_in_words=member.structured_output == "prompt",
+        max_item_tokens=job.judge.max_item_tokens,
+        template=None if template is None else job.resolve(template),
     )
 
 

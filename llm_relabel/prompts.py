@@ -6,13 +6,15 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import jinja2.sandbox
 
+from llm_relabel.errors import JobError
 from llm_relabel.records import Item, LabelIssue, LabelValue, Message
 from llm_relabel.tasks import Task
 
@@ -129,25 +131,46 @@ def _prefix(text: str, tokens: float) -> str:
 class PromptBuilder:
     """Builds the messages of one job: the stable part once, the item's part per ask."""
 
-    def __init__(self, task: Task, *, schema_in_words: bool, max_item_tokens: int = 8000) -> None:
+    def __init__(
+        self,
+        task: Task,
+        *,
+        schema_in_words: bool,
+        max_item_tokens: int = 8000,
+        template: Path | None = None,
+    ) -> None:
         """`schema_in_words` writes the schema into the prompt, for servers that enforce none.
 
         Of an item that is longer than `max_item_tokens` (see `cut_to`) the middle is left out.
+        `template` is a file of the user's own in the place of the task's. Raises JobError.
         """
         self._task = task
         self._max_item_tokens = max_item_tokens
-        module: Any = _environment().get_template(task.template).module
+        self._template = template or template_folder() / task.template
+        module = _module_of(self._template)
         self._module = module
         self._constants = task.prompt_constants()
         schema = json.dumps(task.answer_schema(), ensure_ascii=False) if schema_in_words else None
-        self.system = Message(
-            "system", str(module.system(**self._constants, schema=schema)).strip()
-        )
+        try:
+            system = str(module.system(**self._constants, schema=schema)).strip()
+            shown = self._user([{"name": "text", "text": "an item"}], "<<<item>>>", ["a", "b"])
+        except (jinja2.TemplateError, TypeError) as error:
+            raise JobError(
+                f"the template {str(self._template)!r} cannot be filled in: {error}; its macro "
+                f"`system` is given {', '.join([*self._constants, 'schema'])}, and `user` is given "
+                "fields, fence, candidates, multi_label"
+            ) from error
+        if not re.search("<<<item>>>.*an item.*<<<item>>>", shown, re.DOTALL):
+            raise JobError(
+                f"the template {str(self._template)!r} must show the item's fields between two "
+                "lines with `fence`: text of the dataset is not to be trusted"
+            )
+        self.system = Message("system", system)
 
     @property
     def sha256(self) -> str:
         """The hash of the stable part: it changes with template, definitions and instruction."""
-        source = Path(template_folder() / self._task.template).read_bytes()
+        source = self._template.read_bytes()
         limit = str(self._max_item_tokens).encode()
         return hashlib.sha256(self.system.content.encode() + source + limit).hexdigest()
 
@@ -159,13 +182,19 @@ class PromptBuilder:
             for name, text in zip(item.fields, cut_to(whole, self._max_item_tokens), strict=True)
         ]
         fence = fence_for("\n".join(f"{field['name']}: {field['text']}" for field in fields))
+        user = self._user(fields, fence, [self._task.show_label(label) for label in candidates])
+        return (self.system, Message("user", user))
+
+    def _user(
+        self, fields: Sequence[Mapping[str, str]], fence: str, candidates: Sequence[str]
+    ) -> str:
         user = self._module.user(
             fields=fields,
             fence=fence,
-            candidates=[self._task.show_label(label) for label in candidates],
+            candidates=candidates,
             multi_label=self._constants["multi_label"],
         )
-        return (self.system, Message("user", str(user).strip()))
+        return str(user).strip()
 
     def re_ask(self, messages: Sequence[Message], answer: str, problem: str) -> tuple[Message, ...]:
         """The same question again after an unusable `answer`, saying what was wrong with it."""
@@ -179,6 +208,28 @@ class PromptBuilder:
                 "JSON object of the required form, and keep the rationale under 30 words.",
             ),
         )
+
+
+@cache
+def _module_of(template: Path) -> Any:
+    """A template's macros. Raises JobError where a user's own cannot be used."""
+    if template.parent == template_folder():
+        return _environment().get_template(template.name).module
+    # A file from elsewhere may be somebody else's: it fills in words and does nothing more.
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+    environment.filters.update(_environment().filters)
+    try:
+        module: Any = environment.from_string(template.read_text(encoding="utf-8")).module
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(f"the template {str(template)!r} cannot be read: {error}") from error
+    except jinja2.TemplateError as error:
+        raise JobError(f"the template {str(template)!r} is no Jinja template: {error}") from error
+    if missing := [name for name in ("system", "user") if not hasattr(module, name)]:
+        raise JobError(
+            f"the template {str(template)!r} lacks the macro {' and '.join(map(repr, missing))}; "
+            f"begin with a copy of {str(template_folder() / 'classification.jinja')!r}"
+        )
+    return module
 
 
 def describe_messages(messages: Sequence[Message]) -> str:

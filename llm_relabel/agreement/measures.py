@@ -7,7 +7,6 @@ where it is not defined.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,40 +73,17 @@ def matthews(matrix: Matrix) -> Values:
     return _divide(numerator, np.sqrt(spread))
 
 
-def krippendorff_alpha(values: Matrix) -> Values:
-    """Nominal alpha for any number of raters and missing answers (Krippendorff, 2011).
-
-    `values` is (..., units, categories): how many raters gave a unit each category. Units with
-    fewer than two answers do not count. 1 is full agreement, 0 that of chance.
-    """
-    given = values.sum(-1)
-    paired = given >= 2
-    counted = np.where(paired[..., None], values, 0)
-    pairs = np.where(paired, given - 1, 1)
-    agreeing = ((counted * (counted - 1)).sum(-1) / pairs).sum(-1)
-    total = counted.sum((-1, -2))
-    by_category = counted.sum(-2)
-    observed = 1 - _divide(agreeing, total)
-    expected = 1 - _divide((by_category * (by_category - 1)).sum(-1), total * (total - 1))
-    return 1 - _divide(observed, expected)
-
-
 def alpha_of_two(matrix: Matrix) -> Values:
-    """Nominal alpha of truth and answer as two raters, from their confusion matrix."""
+    """Nominal alpha (Krippendorff, 2011) of truth and answer, from their confusion matrix.
+
+    1 is full agreement, 0 that of chance; `raters.alpha` is the same for many raters.
+    """
     inner = matrix[..., :-1]
     total = 2 * inner.sum((-1, -2))
     by_category = inner.sum(-1) + inner.sum(-2)
     observed = 1 - _divide(2 * np.einsum("...ii->...", inner), total)
     expected = 1 - _divide((by_category * (by_category - 1)).sum(-1), total * (total - 1))
     return 1 - _divide(observed, expected)
-
-
-def category_counts(answers: Sequence[Sequence[int]], categories: int) -> NDArray[np.int64]:
-    """(units, categories) counts from each unit's answered codes."""
-    counts = np.zeros((len(answers), categories), dtype=np.int64)
-    for unit, codes in enumerate(answers):
-        np.add.at(counts[unit], list(codes), 1)
-    return counts
 
 
 def _hits(matrix: Matrix) -> Values:

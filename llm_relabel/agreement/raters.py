@@ -24,7 +24,7 @@ def people_agreement(answers: NDArray[np.int64], classes: int, *, seed: int = 0)
     Krippendorff's alpha with its interval (items drawn anew), and how often two raters of one
     item agree.
     """
-    counts = _counts(answers, classes)
+    counts = category_counts(answers, classes)
     pairs = agreeing = 0
     for one, other in combinations(range(answers.shape[1]), 2):
         both = (answers[:, one] >= 0) & (answers[:, other] >= 0)
@@ -40,7 +40,9 @@ def people_agreement(answers: NDArray[np.int64], classes: int, *, seed: int = 0)
 
 
 def alpha(counts: NDArray[np.int64], *, seed: int = 0) -> Figure:
-    """Krippendorff's alpha of (units, categories) counts; units are drawn anew.
+    """Nominal alpha (Krippendorff, 2011) of (units, categories) counts, with its interval.
+
+    Units with fewer than two answers do not count. 1 is full agreement, 0 that of chance.
 
     Units with the same counts are one cell of the bootstrap.
     """
@@ -60,6 +62,11 @@ def alpha(counts: NDArray[np.int64], *, seed: int = 0) -> Figure:
         return 1 - out
 
     return bootstrapped(sizes, statistic, seed=seed)
+
+
+def category_counts(answers: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(items, classes): how many of the raters' codes (items, raters) name each class."""
+    return np.stack([(answers == code).sum(1) for code in range(classes)], axis=1)
 
 
 def alternative_annotator(
@@ -128,7 +135,3 @@ def _agreement(others: NDArray[np.int64], answer: NDArray[np.int64]) -> NDArray[
     present = others >= 0
     same = (others == answer[:, None]) & present
     return np.asarray(same.sum(1) / present.sum(1))
-
-
-def _counts(answers: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    return np.stack([(answers == code).sum(1) for code in range(classes)], axis=1)

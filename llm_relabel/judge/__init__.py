@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from llm_relabel.errors import JobError
 from llm_relabel.judge_settings import JudgeMember, JudgeSection, Prices
-from llm_relabel.prompts import PromptBuilder
 from llm_relabel.records import Ask, Item, Targets, Verdict
 
 if TYPE_CHECKING:
@@ -165,6 +164,7 @@ def open_judges(
         else:
             from llm_relabel.judge.llm import LLMJudge
             from llm_relabel.judge.providers import open_batch_api, open_provider
+            from llm_relabel.preparation import prompt_builder
 
             if section.cache and store is None:
                 store = VerdictCache(cache)
@@ -187,15 +187,6 @@ def open_judges(
             else:
                 judges[name] = llm
     return Judges(judges, budget, store)
-
-
-def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
-    """Builds the prompts that one judge of the job is sent."""
-    return PromptBuilder(
-        task,
-        schema_in_words=member.structured_output == "prompt",
-        max_item_tokens=job.judge.max_item_tokens,
-    )
 
 
 def _price(member: JudgeMember, section: JudgeSection) -> Prices | None:

@@ -1,0 +1,218 @@
+"""Puts the gold items to judges: one variant of the job for each prompt or set of definitions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_relabel import journal, runs
+from llm_relabel.errors import DefinitionsError, JobError, nearest
+from llm_relabel.job import Job
+from llm_relabel.judge import Judge, Judges, RoundEvidence, open_judges
+from llm_relabel.judge.asking import ask_all
+from llm_relabel.judge_settings import JudgeMember
+from llm_relabel.planning import AskPlanner
+from llm_relabel.preparation import Prepared, labels_sha256, prepare
+from llm_relabel.progress import Progress
+from llm_relabel.records import Ask, LabelIssue, Verdict
+
+VERDICTS = "verdicts.jsonl"
+OWN = "the job's own"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The job as one prompt or one set of definitions makes it; `name` is the file's."""
+
+    name: str
+    prepared: Prepared
+    pred_probs: NDArray[np.float32]
+
+
+def job_to_evaluate(job: Job, judges: Sequence[str], recorded: Sequence[str]) -> Job:
+    """The job with exactly the judges that shall be compared, each asked once about an item.
+
+    `judges` name members of the job or further models; `recorded` are files of answers. Neither
+    given, all members of the job are asked. Raises JobError.
+    """
+    section = job.judge
+    known = dict(zip(section.member_names, section.members, strict=True))
+    members = [known.get(name) or _further(name, section.members) for name in judges]
+    members += [JudgeMember(model=f"recorded/{_from_job(job, path)}") for path in recorded]
+    if not members:
+        members = list(section.members)
+    first, *others = members
+    own = {name: getattr(first, name) for name in JudgeMember.model_fields}
+    panel = tuple(_plain(member) for member in others)
+    changed = section.model_copy(
+        update={**own, "panel": panel, "escalate": (), "samples": 1, "controls": None}
+    )
+    names = changed.member_names
+    if len(set(names)) < len(names):
+        raise JobError(f"a judge is named twice: {', '.join(names)}")
+    return job.model_copy(update={"judge": changed})
+
+
+def _plain(member: JudgeMember) -> JudgeMember:
+    return JudgeMember.model_construct(
+        **{name: getattr(member, name) for name in JudgeMember.model_fields}
+    )
+
+
+def _from_job(job: Job, path: str) -> str:
+    """A path that starts where the user stands, as one that starts at the job file."""
+    full = Path(path).expanduser().resolve()
+    return str(full.relative_to(job.folder) if full.is_relative_to(job.folder) else full)
+
+
+def _further(model: str, members: Sequence[JudgeMember]) -> JudgeMember:
+    """A judge that the job does not name: where and how to ask it is as for its provider's."""
+    try:
+        fresh = JudgeMember(model=model)
+    except ValueError as error:
+        names = [member.model for member in members]
+        raise JobError(f"--judge {model!r}{nearest(model, names)}: {error}") from error
+    for member in members:
+        if member.provider == fresh.provider:
+            return _plain(member).model_copy(update={"model": model, "prices": None})
+    return fresh
+
+
+def variant_of(base: Variant, path: Path) -> Variant:
+    """The job with another prompt template (`.jinja`) or other definitions (`.yaml`).
+
+    Raises JobError or DefinitionsError.
+    """
+    job, path = base.prepared.job, path.resolve()
+    if path.suffix in (".jinja", ".j2"):
+        judge = job.judge.model_copy(update={"template": str(path)})
+        return Variant(path.name, prepare(job.model_copy(update={"judge": judge})), base.pred_probs)
+    if path.suffix not in (".yaml", ".yml"):
+        raise JobError(
+            f"--prompt {str(path)!r}: expected a template (.jinja) or label definitions (.yaml)"
+        )
+    prepared = prepare(job.model_copy(update={"labels": str(path)}))
+    names, wanted = prepared.task.class_names, base.prepared.task.class_names
+    if set(names) != set(wanted):
+        differing = ", ".join(sorted(set(names) ^ set(wanted)))
+        raise DefinitionsError(
+            f"--prompt {str(path)!r} must define the same labels as the job; only one of them "
+            f"defines {differing}"
+        )
+    columns = [wanted.index(name) for name in names]
+    return Variant(path.name, prepared, base.pred_probs[:, columns])
+
+
+class Desk:
+    """Asks the judges of one variant and keeps every verdict in the evaluation's folder."""
+
+    def __init__(
+        self, variant: Variant, judges: Judges, folder: Path, loop: asyncio.Runner,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        self.variant = variant
+        self.judges = judges
+        self._folder = folder
+        self._loop = loop
+        self._progress = progress
+        section = variant.prepared.job.judge
+        self._deadline = None if section.deadline is None else time.monotonic() + section.deadline
+
+    def label_asks(self, rows: NDArray[np.int64]) -> list[Ask]:
+        """One question for each judge and row, with the evidence that the job names."""
+        prepared = self.variant.prepared
+        states = {
+            judge.name: labels_sha256(prepared.given) for judge in self.judges if not judge.settled
+        }
+        planner = AskPlanner(prepared, 0, self.variant.pred_probs, states)
+        issues = as_issues(prepared, self.variant.pred_probs, rows)
+        return [
+            planner.ask(issue, judge=judge.name, purpose="label")
+            for judge in self.judges
+            for issue in issues
+        ]
+
+    def put(self, asks: Sequence[Ask], title: str) -> dict[str, Verdict]:
+        """The verdicts by ask id. Raises Paused; what came until then is kept."""
+        prepared = self.variant.prepared
+        by_judge: dict[str, list[Ask]] = {}
+        for ask in asks:
+            by_judge.setdefault(ask.judge, []).append(ask)
+        predicted = prepared.task.predicted(self.variant.pred_probs)
+        # As in a run: the rows that the small model does not doubt. None votes for itself.
+        trusted = prepared.given.known & ~prepared.task.differs(prepared.given, predicted)
+        found: dict[str, Verdict] = {}
+        with (
+            journal.Journal(self._folder / VERDICTS) as written,
+            self._progress.step(title) as step,
+        ):
+            model = prepared.small_model(step)
+            evidence = RoundEvidence(
+                lambda: model.embeddings, prepared.given, trusted, prepared.dataset.groups
+            )
+
+            def hear(verdict: Verdict) -> None:
+                written.append({"variant": self.variant.name, **runs.verdict_line(verdict)})
+                found[verdict.ask_id] = verdict
+                step(len(found), len(asks))
+
+            pairs: list[tuple[Judge, Sequence[Ask]]] = []
+            for name, theirs in by_judge.items():
+                self.judges[name].begin_round(evidence, theirs)
+                pairs.append((self.judges[name], theirs))
+            self._loop.run(
+                ask_all(
+                    pairs,
+                    prepared.dataset.item,
+                    on_verdict=hear,
+                    breakers=prepared.job.judge.breakers,
+                    deadline=self._deadline,
+                )
+            )
+        return found
+
+
+def open_desk(variant: Variant, folder: Path, loop: asyncio.Runner, progress: Progress) -> Desk:
+    """The judges of a variant, ready; what earlier processes paid in `folder` counts."""
+    prepared = variant.prepared
+    model = prepared.small_model(_unheard)
+    spent = sum(line.get("cost") or 0.0 for line in journal.read_lines(folder / VERDICTS))
+    judges = open_judges(
+        prepared.job, prepared.task, prepared.definitions,
+        cache=prepared.cache, embed=model.encode, spent=spent, folder=folder,
+    )  # fmt: skip
+    return Desk(variant, judges, folder, loop, progress)
+
+
+def as_issues(
+    prepared: Prepared, pred_probs: NDArray[np.float32], rows: NDArray[np.int64]
+) -> list[LabelIssue]:
+    """Rows as issues, whether anybody doubts them or not, so that they are asked about alike."""
+    task = prepared.task
+    predicted = task.predicted(pred_probs[rows])
+    found = []
+    for place, row in enumerate(rows.tolist()):
+        label = task.decode(prepared.given, row) if prepared.given.known[row] else None
+        found.append(
+            LabelIssue(
+                row=row, id=prepared.dataset.ids[row].as_py(), given_label=label,
+                current_label=label, predicted_label=task.decode(predicted, place),
+                label_quality=1.0, reason="low_quality",
+            )
+        )  # fmt: skip
+    return found
+
+
+def _unheard(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+__all__: Sequence[str] = (
+    "OWN", "VERDICTS", "Desk", "Variant", "as_issues", "job_to_evaluate", "open_desk", "variant_of",
+)  # fmt: skip
