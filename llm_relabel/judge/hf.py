@@ -68,9 +68,11 @@ class HFProvider:
         self.base_url: str | None = None
         model = HFModel(section, folder)
         self.model = f"{section.name}@{model.fingerprint[:16]}"
-        self._worker: Worker | None = Worker(model, HFText(self.name, model.tokenizer, model.reads))
+        text = HFText(self.name, model.tokenizer, reads=model.reads, knows=model.knows)
+        self._worker: Worker | None = Worker(model, text)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hf-judge")
         self._waiting: list[tuple[ChatRequest, asyncio.Future[Completion]]] = []
+        self._open: set[asyncio.Future[Completion]] = set()
         self._answering: asyncio.Task[None] | None = None
 
     async def complete(self, request: ChatRequest, *, timeout: float) -> Completion:
@@ -83,6 +85,8 @@ class HFProvider:
         if self._worker is None:
             raise RequestRejected(f"{self.name} is closed")
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._open.add(future)
+        future.add_done_callback(self._open.discard)
         self._waiting.append((request, future))
         if self._answering is None or self._answering.done():
             self._answering = asyncio.create_task(self._answer(self._worker))
@@ -91,10 +95,10 @@ class HFProvider:
     async def aclose(self) -> None:
         """Free the model and end the thread; whoever still waits gets RequestRejected."""
         self._worker = None
-        if self._answering is not None:
+        if self._answering is not None and not self._answering.done():
             self._answering.cancel()
             await asyncio.gather(self._answering, return_exceptions=True)
-            self._answering = None
+        self._end(RequestRejected(f"{self.name} was closed before it could answer"))
         await asyncio.to_thread(self._thread.shutdown)
         gc.collect()
         if torch.cuda.is_available():
@@ -102,9 +106,7 @@ class HFProvider:
 
     async def _answer(self, worker: Worker) -> None:
         """Answer until nobody waits, one batch after the other; the thread does the work."""
-        fresh: list[tuple[ChatRequest, asyncio.Future[Completion]]] = []
         ready: list[tuple[Prompt, asyncio.Future[Completion]]] = []
-        end: Exception = RequestRejected(f"{self.name} was closed before it could answer")
         try:
             while self._waiting or ready:
                 if not ready:
@@ -125,11 +127,13 @@ class HFProvider:
                     settle(ready[place][1], outcome)
                 ready = [(prompt, future) for prompt, future in ready if not future.done()]
         except Exception as error:  # a fault of ours: it must not leave anyone waiting
-            end = error
-        finally:
-            waiting, self._waiting = self._waiting, []
-            for _, future in (*fresh, *ready, *waiting):
-                settle(future, end)
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        """Everybody who still waits gets the error."""
+        self._waiting = []
+        for future in list(self._open):
+            settle(future, error)
 
     async def _in_thread(self, work: Callable[[list[Any]], T], given: list[Any]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, given)

@@ -39,7 +39,8 @@ class HFModel:
     """One model on its device. Not for two threads at once.
 
     `fingerprint` names what answers: the Hub's commit or the content of the folder's files, the
-    precision and the way to score. `reads` is the context in tokens.
+    precision and the way to score. `reads` is the context in tokens, `knows` the size of the
+    vocabulary.
     """
 
     def __init__(self, section: JudgeMember, folder: Path) -> None:
@@ -53,6 +54,7 @@ class HFModel:
         self.tokenizer, self._model = _load(self.name, where, dtype, self.device)
         self.fingerprint = _fingerprint(where, weights, commit, str(dtype))
         text = self._model.config.get_text_config()
+        self.knows = int(text.vocab_size)
         self.reads = int(
             getattr(text, "max_position_embeddings", None) or self.tokenizer.model_max_length
         )
@@ -83,7 +85,10 @@ class HFModel:
         return [alike[one] for one in batch]
 
     def likelihoods(self, batch: Sequence[Prompt]) -> list[list[float] | RequestRejected]:
-        """(answers,) log-likelihoods of each prompt; all have one prefix and the same choices."""
+        """(answers,) log-likelihoods of each prompt of a batch from `next_batch`.
+
+        Of an answer counts what follows `choices.shared`, with which all of them begin.
+        """
         return self._in_smaller(batch, self._slots)
 
     def _in_smaller(
@@ -95,7 +100,7 @@ class HFModel:
         try:
             with torch.inference_mode():
                 scores = self._score(batch, slots).tolist()
-        except (RuntimeError, IndexError) as error:  # out of memory is a RuntimeError
+        except RuntimeError as error:  # out of memory is a RuntimeError
             self._kept = ((), None)
             if len(batch) == 1 and slots <= LEAST_SLOTS:
                 failed = RequestRejected(f"{self.name} could not score the item: {_brief(error)}")
@@ -282,7 +287,7 @@ def _weight_files(name: str, folder: Path) -> list[Path]:
         if (folder / "adapter_config.json").is_file():
             why = "is an adapter; merge it into its base model first (peft: merge_and_unload)"
         raise _unusable(name, why) from error
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise _unusable(name, f"has an unreadable configuration ({_brief(error)})") from error
     if (folder / "adapter_config.json").is_file():
         raise _unusable(name, "carries an adapter; merge it first (peft: merge_and_unload)")

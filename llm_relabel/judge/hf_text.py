@@ -18,6 +18,7 @@ from llm_relabel.records import Message
 
 # Read by the templates that know them: no hidden reasoning, and the same prompt every day.
 TEMPLATE_WORDS = {"enable_thinking": False, "date_string": "1 Jan 2026"}
+FIRST = re.compile(r"(?<=\S)")  # behind the first character that is no space
 PROBES = ("s4d1f", "u7b0e")  # stand for a system and a user message
 
 
@@ -63,10 +64,14 @@ class Prompt:
 class HFText:
     """One tokenizer and its chat template."""
 
-    def __init__(self, name: str, tokenizer: Any, reads: int) -> None:
-        """`reads` is how many tokens the model takes. Raises JobError for a broken template."""
+    def __init__(self, name: str, tokenizer: Any, *, reads: int, knows: int) -> None:
+        """`reads` is how many tokens the model takes at once, `knows` how many it has at all.
+
+        Raises JobError for a broken template.
+        """
         self.name = name
         self.reads = reads
+        self.knows = knows
         self._tokenizer = tokenizer
         self._template = _template_of(tokenizer)
         self._control = _control_words(tokenizer, self._template or "")
@@ -94,6 +99,13 @@ class HFText:
                 f"{self.name} reads {self.reads} tokens, and the prompt with an answer has {size}; "
                 "lower judge.max_item_tokens, shorten the label definitions, or name a model with "
                 "a longer context"
+            )
+        # Looked up, such a token would be an error on a CPU and the end of everything on a GPU.
+        if (unknown := max(ids)) >= self.knows:
+            raise RequestRejected(
+                f"{self.name} has no weights for the token {unknown}, "
+                f"{self._tokenizer.convert_ids_to_tokens(unknown)!r}, that its own tokenizer finds "
+                f"in the prompt: it knows {self.knows}; use the tokenizer that belongs to the model"
             )
         return Prompt(prefix, tuple(ids[len(prefix) :]), choices)
 
@@ -126,7 +138,8 @@ class HFText:
         """`text` with every control word broken by a space, so that it is mere text."""
         text = clean(text)
         while self._control.search(text):
-            text = self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+            # After the first character that is no space: more space around a word breaks nothing.
+            text = self._control.sub(lambda found: FIRST.sub(" ", found[0], count=1), text)
         return text
 
     def _ids(self, text: str) -> list[int]:
