@@ -25,7 +25,7 @@ LAYERS = [
     ["data"],
     ["tasks"],
     ["models"],
-    ["detect", "prompts", "agreement"],
+    ["detect", "prompts", "agreement", "fusion"],
     ["preparation"],
     ["predictions", "planning"],
     ["judge", "combine", "controls"],

@@ -2,70 +2,100 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import numpy as np
 
-from llm_relabel.changes import in_force
+from llm_relabel.agreement.run_measures import RoundLabels, run_measures, scored
+from llm_relabel.report import classes, judged, moves, words
+from llm_relabel.report.reading import RoundRead, RunRead, read_run
 from llm_relabel.runs import RunFolder
 
-LARGEST = 20
-EXAMPLES = 3
-CHANGES_SHOWN = 200
-LONGEST_TEXT = 300
-
-
-@dataclass(frozen=True)
-class Move:
-    """All changes from one label to another: `examples` are a few of them."""
-
-    old: str
-    new: str
-    count: int
-    examples: list[dict[str, str]]
+BINS = 20
+SETTINGS = (
+    ("task",), ("data", "path"), ("model", "encoder"), ("model", "finetune"),
+    ("model", "predictions"), ("detect", "budget"), ("detect", "quality"), ("judge", "model"),
+    ("judge", "evidence"), ("judge", "samples"), ("judge", "controls"), ("judge", "max_cost"),
+    ("decide", "policy"), ("rounds",), ("seed",),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What every form of the report shows."""
+    """What every form of the report shows; plain data throughout, as `report.json` holds it."""
 
-    summary: Mapping[str, Any]
-    job: Mapping[str, Any]
+    name: str
+    """The run folder's name."""
     sentence: str
-    moves: list[Move]
-    changes: list[dict[str, str]]
-    changes_left_out: int
-    by_class: list[tuple[str, int, int]]
-    """Class, rows with it before, rows with it now."""
+    notes: list[str]
+    """What a reader must know to read the figures: no gold, paused, nothing changed, ..."""
+    status: str
+    reason: str
+    warnings: list[str]
+    provenance: dict[str, Any]
+    headline: list[dict[str, str]] = field(default_factory=list)
+    """The figures to read first, in words; see `words.headline`."""
+    totals: dict[str, Any] = field(default_factory=dict)
+    """Rows, changed, calls, cached, tokens, cost, seconds, rolled_back; empty before round 1."""
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    measures: dict[str, Any] | None = None
+    """Against gold; see `agreement.run_measures`. None where there is none."""
+    saved: dict[str, Any] | None = None
+    by_class: list[dict[str, Any]] = field(default_factory=list)
+    sets: list[dict[str, Any]] = field(default_factory=list)
+    sets_in_all: int = 0
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    changes_in_all: int = 0
+    quality: list[dict[str, Any]] = field(default_factory=list)
+    confusions: list[dict[str, Any]] = field(default_factory=list)
+    judges: list[dict[str, Any]] = field(default_factory=list)
+    controls: list[dict[str, Any]] = field(default_factory=list)
+    confusable: list[dict[str, Any]] = field(default_factory=list)
+    no_definitions: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for `report.json`."""
+        return asdict(self)
 
 
 def gather(run: RunFolder, summary: Mapping[str, Any]) -> Facts:
     """Read what the report shows. `summary` is `summary.json`."""
-    standing = in_force(run.changes())
-    by_pair: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for line in standing:
-        by_pair.setdefault((_show(line["old"], line), _show(line["new"], line)), []).append(line)
-    largest = sorted(by_pair.items(), key=lambda pair: -len(pair[1]))[:LARGEST]
-    shown = standing[:CHANGES_SHOWN]
-    examples = [line for _, lines in largest for line in lines[:EXAMPLES]]
-    texts = run.excerpts({line["id"] for line in [*shown, *examples]})
-    moves = [
-        Move(old, new, len(lines), [_change(line, texts) for line in lines[:EXAMPLES]])
-        for (old, new), lines in largest
-    ]
+    job = run.job()
+    read = read_run(run, len(summary["rounds"])) if "rows" in summary else None
+    about = {
+        "name": run.path.name,
+        "sentence": sentence(summary),
+        "status": summary["status"],
+        "reason": summary["reason"],
+        "warnings": list(summary.get("warnings", [])),
+        "provenance": _provenance(run, job, summary),
+    }
+    if read is None:
+        return Facts(notes=_notes(None, summary), **about)
+    measures, saved = _measures(read), judged.saved(read)
+    judges, controls = judged.judges(read, summary), judged.controls(summary)
+    sets, sets_in_all = moves.sets_of_changes(read)
     return Facts(
-        summary=summary,
-        job=run.job(),
-        sentence=sentence(summary),
-        moves=moves,
-        changes=[_change(line, texts) for line in shown],
-        changes_left_out=max(0, len(standing) - CHANGES_SHOWN),
-        by_class=_by_class(run, standing),
+        **about,
+        notes=_notes(read, summary),
+        headline=words.headline(measures, saved, judges, controls),
+        totals=_totals(summary),
+        rounds=[_round(entry) for entry in summary["rounds"]],
+        measures=measures,
+        saved=saved,
+        by_class=classes.by_class(read),
+        sets=sets,
+        sets_in_all=sets_in_all,
+        changes=moves.changes_shown(read),
+        changes_in_all=len(read.changes),
+        quality=[_quality(each) for each in read.rounds],
+        confusions=classes.confusions(read),
+        judges=judges,
+        controls=controls,
+        confusable=classes.confusable(read),
+        no_definitions=read.no_definitions,
     )
 
 
@@ -81,48 +111,129 @@ def sentence(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _by_class(run: RunFolder, standing: list[Mapping[str, Any]]) -> list[tuple[str, int, int]]:
-    path = run.round(1) / "predictions.parquet"
-    if not path.exists():
-        return []
-    column = pq.read_table(path, columns=["given_label"])["given_label"]
-    before: Counter[str] = Counter()
-    if pa.types.is_list(column.type):
-        before["(no label)"] += column.null_count
-        column = pc.list_flatten(column)
-    for pair in column.value_counts().to_pylist():
-        name = pair["values"]
-        before[name if name is not None else "(no label)"] += pair["counts"]
-    before = +before
-    after = Counter(before)
-    for line in standing:
-        if isinstance(line["new"], bool):  # one class of a multi-label item
-            after[line["unit"]] += 1 if line["new"] else -1
-            continue
-        for value, step in ((line["old"], -1), (line["new"], 1)):
-            for name in value if isinstance(value, list) else [value]:
-                after[name if name is not None else "(no label)"] += step
-    return [(name, before[name], after[name]) for name in sorted({*before, *after})]
+def _notes(read: RunRead | None, summary: Mapping[str, Any]) -> list[str]:
+    found = []
+    if summary["status"] in ("paused", "interrupted", "running"):
+        found.append(
+            f"The run is {summary['status']} and not at its end: the figures are of what was "
+            "done so far, and the same command goes on."
+        )
+    if summary["status"] == "failed":
+        found.append("The run failed: the figures are of what was done before.")
+    if read is None:
+        found.append("No round has come far enough to show anything of it.")
+        return found
+    changed, rows = summary["changed"], summary["rows"]
+    if changed == 0:
+        found.append(f"Nothing was changed: {_why_nothing(summary)}. The dataset is as it came.")
+    elif changed == rows:
+        found.append(
+            "Every label was changed. That is rarely right: look at the definitions, the policy "
+            "and the examples below before the result is used."
+        )
+    used = np.flatnonzero(read.final.matrix[read.final.known].sum(0))
+    if len(used) == 0:
+        found.append("No class is left on any row.")
+    elif len(used) == 1:
+        found.append(
+            f"Only one class is left, {read.names[used[0]]!r}: a model that is trained on it can "
+            "tell nothing apart."
+        )
+    if not read.task.exclusive:
+        found.append(
+            "A row may have several labels: a change adds one class to a row or takes one away, "
+            "and a row is right only with exactly its set."
+        )
+    if read.gold is None or not read.gold.known.any():
+        found.append(
+            "No trusted labels were given, so nothing here says whether a change is right: read "
+            "examples, or name a column of trusted labels as `data.gold`."
+        )
+    return found
 
 
-def _change(line: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
+def _why_nothing(summary: Mapping[str, Any]) -> str:
+    rounds = summary["rounds"]
+    flagged, asked = sum(r["flagged"] for r in rounds), sum(r["judged"] for r in rounds)
+    if summary.get("rolled_back"):
+        return "people took every change back"
+    if not flagged:
+        return "the small model doubts no label"
+    if not asked:
+        return f"{flagged:,} labels were flagged and none was judged"
+    silent = sum(r["abstained"] + r["failed"] for r in rounds)
+    if silent == asked:
+        return f"the judge gave no answer on any of the {asked:,} rows that it was asked about"
+    return f"the judge, under the policy, kept all of the {asked:,} labels it was asked about"
+
+
+def _totals(summary: Mapping[str, Any]) -> dict[str, Any]:
+    names = (
+        "rows", "changed", "missing_labels", "calls", "cached", "tokens", "cost",
+        "cost_unaccounted", "seconds", "rolled_back", "judge", "policy", "evidence",
+    )  # fmt: skip
+    return {name: summary[name] for name in names}
+
+
+def _round(entry: Mapping[str, Any]) -> dict[str, Any]:
+    names = (
+        "round", "flagged", "judged", "replaced", "kept", "abstained", "failed", "deferred",
+        "frozen",
+    )  # fmt: skip
     return {
-        "id": str(line["id"]),
-        "round": str(line["round"]),
-        "old": _show(line["old"], line),
-        "new": _show(line["new"], line),
-        "why": _cut(str(line["why"])),
-        "text": texts.get(line["id"], ""),
+        **{name: entry[name] for name in names},
+        "model": entry.get("model", ""),
+        "dev": scored(entry.get("dev")),
     }
 
 
-def _show(value: Any, line: Mapping[str, Any]) -> str:
-    if isinstance(value, bool):
-        return f"{'with' if value else 'without'} {line['unit']}"
-    if value is None:
-        return "(no label)"
-    return ", ".join(value) if isinstance(value, list) else str(value)
+def _measures(read: RunRead) -> dict[str, Any] | None:
+    if read.gold is None or not read.gold.known.any():
+        return None
+    rounds = [
+        RoundLabels(
+            current=each.current, predicted=each.predicted, after=each.after,
+            flagged=each.flagged, quality=each.quality,
+            asked=np.array([read.row_of[item] for item in each.calls], dtype=np.int64),
+            calls=np.array(list(each.calls.values()), dtype=np.int64),
+        )
+        for each in read.rounds
+    ]  # fmt: skip
+    return run_measures(read.task, read.given, read.final, read.gold, rounds)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " ..."
+def _quality(each: RoundRead) -> dict[str, Any]:
+    """Counts of label quality in equal bins; `cut` is the highest quality of a flagged row."""
+    edges = np.linspace(0, 1, BINS + 1)
+    flagged, kept = each.quality[each.flagged], each.quality[~each.flagged]
+    return {
+        "round": each.number,
+        "edges": [round(float(edge), 4) for edge in edges],
+        "flagged": np.histogram(flagged, edges)[0].tolist(),
+        "unflagged": np.histogram(kept, edges)[0].tolist(),
+        "cut": float(flagged.max()) if len(flagged) else None,
+    }
+
+
+def _provenance(
+    run: RunFolder, job: Mapping[str, Any], summary: Mapping[str, Any]
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for path in SETTINGS:
+        value: Any = job
+        for part in path:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None and value is not False:
+            settings[".".join(path)] = value
+    name = run.path.name
+    return {
+        "versions": dict(summary.get("versions", {})),
+        "hashes": dict(job["hashes"]),
+        "settings": settings,
+        "commands": {
+            "run, or go on": "llm-relabel run JOB",
+            "this report anew": f"llm-relabel report {name}",
+            "undo one change": f"llm-relabel rollback {name} --id ID",
+            "undo a kind of change": f"llm-relabel rollback {name} --label LABEL",
+        },
+    }

@@ -1,0 +1,224 @@
+"""What a run did to the labels, against gold: every figure with its interval.
+
+Gold is read here after everything is decided. Figures of the judge are of the items it was
+asked about, which are the doubtful ones: they are lower than on items drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from llm_relabel.agreement import confidence as stated
+from llm_relabel.agreement.gold import changes_against_gold, flagging_against_gold
+from llm_relabel.agreement.intervals import LEVEL, Figure, bootstrapped, share
+from llm_relabel.records import Targets
+from llm_relabel.tasks import Task
+
+GRID = 200  # label qualities are told apart to so many ranks in the bootstrap
+POINTS = 120  # of a curve that is drawn
+
+
+@dataclass(frozen=True)
+class RoundLabels:
+    """One round's labels and flags. `current` is what it began with, `after` what it ended with.
+
+    `flagged` (rows,) bool; `quality` (rows,), LOWER is worse; `asked` the rows in the order of
+    asking, `calls` what each took.
+    """
+
+    current: Targets
+    predicted: Targets
+    after: Targets
+    flagged: NDArray[np.bool_]
+    quality: NDArray[np.float32]
+    asked: NDArray[np.int64]
+    calls: NDArray[np.int64]
+
+
+def run_measures(
+    task: Task, given: Targets, final: Targets, gold: Targets, rounds: Sequence[RoundLabels]
+) -> dict[str, Any]:
+    """Labels before and after, where each change went, the flags, the rounds and the curve."""
+    counts = changes_against_gold(task, given, final, gold)
+    known, rows = gold.known, counts["rows"]
+    wrong_before = task.differs(given, gold) & known
+    wrong_after = task.differs(final, gold) & known
+    missed = wrong_after & ~task.differs(given, final)
+    flagged = np.zeros(len(known), dtype=np.bool_)
+    for each in rounds:
+        flagged |= each.flagged
+    by_round = [_round(task, gold, each) for each in rounds]
+    better, worse = counts["fixed"], counts["broken"]
+    return {
+        "rows": rows,
+        "labels_before": share(rows - int(wrong_before.sum()), rows).as_json(),
+        "labels_after": share(rows - int(wrong_after.sum()), rows).as_json(),
+        "difference": _difference(rows, better, worse).as_json(),
+        "fixed": better,
+        "broken": worse,
+        "wrong_to_wrong": counts["wrong_to_wrong"],
+        "missed": int(missed.sum()),
+        "missed_unflagged": int((missed & ~flagged).sum()),
+        "missed_kept": int((missed & flagged).sum()),
+        # Of the changes that made a difference; the bound is what a gate would look at.
+        "fixed_of_changed": {
+            **share(better, better + worse).as_json(),
+            "one_sided_low": _one_sided(better, better + worse),
+        },
+        "flagging": by_round[0]["flagging"] if rounds else None,
+        "rounds": by_round,
+        "curve": accuracy_by_calls(task, gold, rounds),
+    }
+
+
+def accuracy_by_calls(
+    task: Task, gold: Targets, rounds: Sequence[RoundLabels]
+) -> list[dict[str, Any]]:
+    """Label accuracy after so many calls, as if the verdicts had come in the order of asking.
+
+    The first point of each round, its last, and some between.
+    """
+    known, points, spent = gold.known, [], 0
+    total = int(known.sum())
+    if not total:
+        return []
+    for number, each in enumerate(rounds, start=1):
+        before = task.differs(each.current, gold) & known
+        after = task.differs(each.after, gold) & known
+        gain = before.astype(np.int64) - after.astype(np.int64)
+        right = total - int(before.sum()) + np.concatenate([[0], np.cumsum(gain[each.asked])])
+        calls = spent + np.concatenate([[0], np.cumsum(each.calls)])
+        shown = np.unique(np.linspace(0, len(calls) - 1, POINTS).round().astype(np.int64))
+        points += [
+            {"round": number, "calls": int(calls[at]), "labels": right[at] / total}
+            for at in shown.tolist()
+        ]
+        spent = int(calls[-1])
+    return [{**point, "labels": float(point["labels"])} for point in points]
+
+
+def calls_saved(rows: int, each_item: float, calls: int) -> dict[str, Any]:
+    """Against judging every row once, at `each_item` calls (the first round's, retries and all).
+
+    `rows` could have been asked about; `calls` were made, in all rounds.
+    """
+    everything = round(each_item * rows) or None
+    return {
+        "rows": rows,
+        "calls": calls,
+        "everything": everything,
+        "saved": 1 - min(calls / everything, 1.0) if everything else None,
+    }
+
+
+def judge_against_gold(
+    right: NDArray[np.bool_], confidence: NDArray[np.float64], asked: int
+) -> dict[str, Any]:
+    """One judge on the items with gold that it was asked about.
+
+    `right` and `confidence` (answered,), NaN where none is stated; `asked` counts abstained and
+    failed items too.
+    """
+    found: dict[str, Any] = {
+        "asked": asked,
+        "coverage": share(len(right), asked).as_json(),
+        "accuracy": {
+            "abstained_wrong": share(int(right.sum()), asked).as_json(),
+            "answered_only": share(int(right.sum()), len(right)).as_json(),
+        },
+    }
+    told = stated.count_stated(confidence, right, asked)
+    if told is not None:
+        found["confidence"] = {
+            "stated": int(told.counts.sum()),
+            "calibration_error": stated.calibration_error(told).as_json(),
+            "auroc": stated.discrimination(told).as_json(),
+            "reliability": stated.reliability(told),
+        }
+    return found
+
+
+def scored(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The small model's accuracy on dev, as a round's facts hold it, with its interval."""
+    if not facts or facts.get("accuracy") is None:
+        return None
+    rows = int(facts["rows"])
+    return share(round(facts["accuracy"] * rows), rows).as_json()
+
+
+def _round(task: Task, gold: Targets, each: RoundLabels) -> dict[str, Any]:
+    known, total = gold.known, int(gold.known.sum())
+
+    def right(labels: Targets) -> dict[str, Any]:
+        return share(total - int((task.differs(labels, gold) & known).sum()), total).as_json()
+
+    return {
+        "labels_before": right(each.current),
+        "labels_after": right(each.after),
+        "model_out_of_fold": right(each.predicted),
+        "flagging": _flagging(task, gold, each),
+    }
+
+
+def _flagging(task: Task, gold: Targets, each: RoundLabels) -> dict[str, Any]:
+    known = gold.known
+    wrong = task.differs(each.current, gold)[known]
+    flagged = each.flagged[known]
+    hits = int((flagged & wrong).sum())
+    exact = flagging_against_gold(task, each.current, gold, each.flagged, each.quality)
+    return {
+        "precision": share(hits, int(flagged.sum())).as_json(),
+        "recall": share(hits, int(wrong.sum())).as_json(),
+        "average_precision": _average_precision(
+            wrong, each.quality[known], exact["flag_average_precision"]
+        ).as_json(),
+    }
+
+
+def _average_precision(
+    wrong: NDArray[np.bool_], quality: NDArray[np.float32], exact: float | None
+) -> Figure:
+    """The exact value, with the interval of its counterpart over ranked groups of equal size."""
+    if exact is None:
+        return Figure(None, None, None, 0)
+    edges = np.unique(np.quantile(quality, np.linspace(0, 1, GRID + 1)[1:-1]))
+    place = np.searchsorted(edges, quality, side="left")
+    counts = np.bincount(2 * place + wrong, minlength=2 * (len(edges) + 1))
+
+    def precision(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        cells = drawn.reshape(len(drawn), -1, 2)
+        found, seen = np.cumsum(cells[..., 1], -1), np.cumsum(cells.sum(-1), -1)
+        out = np.full(len(drawn), np.nan)
+        weighted = (cells[..., 1] * found / np.maximum(seen, 1)).sum(-1)
+        np.divide(weighted, found[..., -1], out=out, where=found[..., -1] > 0)
+        return out
+
+    near = bootstrapped(counts, precision)
+    if near.low is None or near.high is None:
+        return Figure(exact, None, None, int(wrong.sum()))
+    # Groups tie what the exact value tells apart; the interval moves with it.
+    shift = exact - (near.value or 0.0)
+    low, high = max(0.0, near.low + shift), min(1.0, near.high + shift)
+    return Figure(exact, low, high, int(wrong.sum()))
+
+
+def _difference(rows: int, fixed: int, broken: int) -> Figure:
+    """After minus before, on the same rows: only fixed and broken ones move it."""
+
+    def gain(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((drawn[:, 0] - drawn[:, 1]) / drawn.sum(-1))
+
+    return bootstrapped(np.array([fixed, broken, rows - fixed - broken]), gain)
+
+
+def _one_sided(count: int, of: int) -> float | None:
+    """The one-sided 95% lower bound of a proportion (Clopper and Pearson, 1934)."""
+    if not of:
+        return None
+    return float(beta.ppf(1 - LEVEL, count, of - count + 1)) if count else 0.0

@@ -1,0 +1,113 @@
+"""The changes: the largest sets of them, and examples of each set for people to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from llm_relabel.records import LabelValue
+from llm_relabel.report.classes import NO_LABEL
+from llm_relabel.report.reading import RunRead
+
+SETS = 20
+CHANGES_SHOWN = 400
+LONGEST_TEXT = 300
+
+GOLD_WORDS = ("fixed", "broken", "wrong to wrong")
+
+Line = Mapping[str, Any]
+Pair = tuple[str, str]
+
+
+def sets_of_changes(read: RunRead) -> tuple[list[dict[str, Any]], int]:
+    """The largest sets of changes from one label to another, and how many sets there are.
+
+    With gold, `against_gold` says how many changes of a set fixed a label, broke one, or put a
+    wrong one in the place of another.
+    """
+    by_pair = _by_pair(read)
+    found = []
+    for (old, new), lines in list(by_pair.items())[:SETS]:
+        entry: dict[str, Any] = {"old": old, "new": new, "count": len(lines)}
+        if read.gold is not None:
+            known = Counter(_against_gold(read, line) for line in lines)
+            entry["against_gold"] = {word: known[word] for word in GOLD_WORDS if known[word]}
+        found.append(entry)
+    return found, len(by_pair)
+
+
+def changes_shown(read: RunRead) -> list[dict[str, Any]]:
+    """Up to `CHANGES_SHOWN` changes: of every set some, in turn, the largest sets first."""
+    waiting = [iter(lines) for lines in _by_pair(read).values()]
+    chosen: list[list[Line]] = [[] for _ in waiting]
+    left, open_sets = CHANGES_SHOWN, list(range(len(waiting)))
+    while left and open_sets:
+        for place in list(open_sets):
+            line = next(waiting[place], None)
+            if line is None:
+                open_sets.remove(place)
+                continue
+            chosen[place].append(line)
+            left -= 1
+            if not left:
+                break
+    return [_change(read, line) for lines in chosen for line in lines]
+
+
+def _by_pair(read: RunRead) -> dict[Pair, list[Line]]:
+    """All changes in force by what they changed, the largest sets first."""
+    found: dict[Pair, list[Line]] = {}
+    for line in read.changes:
+        found.setdefault(_pair(line), []).append(line)
+    return dict(sorted(found.items(), key=lambda entry: (-len(entry[1]), entry[0])))
+
+
+def _pair(line: Line) -> Pair:
+    if isinstance(line["new"], bool):  # one class of a multi-label item
+        words = ("without", "with") if line["new"] else ("with", "without")
+        return f"{words[0]} {line['unit']}", f"{words[1]} {line['unit']}"
+    return _show(line["old"]), _show(line["new"])
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return NO_LABEL
+    if isinstance(value, list):
+        return ", ".join(value) if value else "(none applies)"
+    return str(value)
+
+
+def _change(read: RunRead, line: Line) -> dict[str, Any]:
+    old, new = _pair(line)
+    shown = {
+        "id": str(line["id"]),
+        "round": line["round"],
+        "old": old,
+        "new": new,
+        "text": read.texts.get(line["id"], ""),
+        "why": _cut(str(line["why"])),
+    }
+    if read.gold is not None:
+        shown["against_gold"] = _against_gold(read, line)
+    return shown
+
+
+def _against_gold(read: RunRead, line: Line) -> str:
+    """What one change did by the trusted label: fixed, broken or wrong to wrong; else empty."""
+    row = read.row_of[line["id"]]
+    if read.gold is None or not read.gold.known[row]:
+        return ""
+    gold = read.task.decode(read.gold, row)
+    if isinstance(line["new"], bool):
+        return "fixed" if line["new"] == (line["unit"] in (gold or ())) else "broken"
+    was, now = _value(line["old"]) == gold, _value(line["new"]) == gold
+    return "broken" if was else "fixed" if now else "wrong to wrong"
+
+
+def _value(label: Any) -> LabelValue:
+    return tuple(label) if isinstance(label, list) else label
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " ..."

@@ -1,0 +1,202 @@
+"""What a run folder holds, as arrays: labels of every round, gold, questions and verdicts.
+
+Everything is read back from the folder, so that `llm-relabel report` needs neither the original
+data nor the process that ran.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from llm_relabel.changes import corrected_labels, in_force
+from llm_relabel.data import Dataset, read_dataset
+from llm_relabel.definitions import LabelDefinition, LabelDefinitions, load_definitions
+from llm_relabel.errors import RelabelError
+from llm_relabel.job import Job, make_job
+from llm_relabel.journal import read_lines
+from llm_relabel.records import Targets, Verdict
+from llm_relabel.runs import RunFolder, latest
+from llm_relabel.tasks import Task
+from llm_relabel.tasks.classification import Classification
+
+
+@dataclass(frozen=True)
+class RoundRead:
+    """One round. `current` are the labels it began with, `after` those it ended with.
+
+    `flagged` is (rows,) bool; `quality` (rows,), LOWER is worse; `probs` (rows, classes).
+    `verdicts` holds the last verdict of each ask; `calls` every item's calls, answers from a
+    cache counted as one, by id, in the order of asking, controls left out.
+    """
+
+    number: int
+    current: Targets
+    predicted: Targets
+    quality: NDArray[np.float32]
+    flagged: NDArray[np.bool_]
+    after: Targets
+    asks: list[dict[str, Any]]
+    verdicts: Mapping[str, Verdict]
+    calls: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class RunRead:
+    """A run as it stands. `final` are the labels with everything in force, rollbacks too.
+
+    `gold` is None where the job names none; `definitions` None where they cannot be had as they
+    were in the run, and `no_definitions` then says why. `changes` are those in force.
+    """
+
+    task: Task
+    row_of: Mapping[str, int]
+    given: Targets
+    final: Targets
+    gold: Targets | None
+    locked: NDArray[np.bool_]
+    definitions: LabelDefinitions | None
+    no_definitions: str
+    rounds: list[RoundRead]
+    changes: list[Mapping[str, Any]]
+    texts: Mapping[str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class names, in the order of all matrices."""
+        return self.task.class_names
+
+
+def read_run(run: RunFolder, rounds: int) -> RunRead | None:
+    """The run's first so many rounds, or None while none has got as far as its predictions."""
+    first = run.round(1) / "predictions.parquet"
+    if not first.exists():
+        return None
+    raw = run.job()
+    hashes = raw.pop("hashes")
+    job = make_job(raw, folder=Path(raw.pop("folder")), where=str(run.path / "job.yaml"))
+    table = pq.read_table(first, columns=["id", "given_label"])
+    names = _class_names(first)
+    definitions, missing = _definitions(job, hashes.get("definitions"))
+    task = Classification(
+        definitions or _bare(names), multi_label=pa.types.is_list(table["given_label"].type)
+    )
+    ids = table["id"].to_pylist()
+    row_of = {item_id: row for row, item_id in enumerate(ids)}
+    given = task.encode(table["given_label"])
+    dataset = _dataset(run, job)
+    # Another file in the place of the run's own would shift every pair: joined by id, or not.
+    same = dataset is not None and dataset.ids.to_pylist() == ids
+    gold = locked = None
+    if dataset is not None and same:
+        gold = task.encode(dataset.gold) if dataset.gold is not None else None
+        locked = dataset.locked
+    log = run.changes()
+    standing = in_force(log)
+    return RunRead(
+        task=task,
+        row_of=row_of,
+        given=given,
+        final=corrected_labels(log, task, given, ids),
+        gold=gold,
+        locked=locked if locked is not None else np.zeros(len(ids), dtype=np.bool_),
+        definitions=definitions,
+        no_definitions=missing,
+        rounds=_rounds(run, task, row_of, rounds),
+        changes=standing,
+        texts=run.excerpts({line["id"] for line in standing}),
+    )
+
+
+def _rounds(run: RunFolder, task: Task, row_of: Mapping[str, int], rounds: int) -> list[RoundRead]:
+    found: list[RoundRead] = []
+    # Folders beyond the summary's rounds are of a run that was since decided otherwise.
+    for number in range(1, rounds + 1):
+        path = run.round(number) / "predictions.parquet"
+        issues = run.round(number) / "issues.jsonl"
+        if not (path.exists() and issues.exists()):  # stopped before anything was flagged
+            break
+        columns = ["current_label", "predicted_label", "label_quality"]
+        table = pq.read_table(path, columns=columns)
+        flagged = np.zeros(len(row_of), dtype=np.bool_)
+        flagged[[row_of[line["id"]] for line in read_lines(issues)]] = True
+        current = task.encode(table["current_label"])
+        asks, verdicts = run.asks(number), run.verdicts(number)
+        found.append(
+            RoundRead(
+                number=number,
+                current=current,
+                predicted=task.encode(table["predicted_label"]),
+                quality=np.asarray(table["label_quality"], dtype=np.float32),
+                flagged=flagged,
+                after=_after(run, number, task, current, row_of),
+                asks=asks,
+                verdicts=latest(verdicts),
+                calls=_calls(asks, verdicts),
+            )
+        )
+    return found
+
+
+def _after(
+    run: RunFolder, number: int, task: Task, current: Targets, row_of: Mapping[str, int]
+) -> Targets:
+    units: dict[str, dict[str, Any]] = {}
+    for line in read_lines(run.round(number) / "decisions.jsonl"):
+        if line["action"] == "replace":
+            units.setdefault(line["id"], {})[line["unit"]] = line["new"]
+    after = current.copy()
+    for item_id, changed in units.items():
+        row = row_of[item_id]
+        task.put(after, row, task.assemble(task.decode(current, row), changed))
+    return after
+
+
+def _calls(asks: list[dict[str, Any]], verdicts: list[Verdict]) -> dict[str, int]:
+    deciding = {line["ask_id"] for line in asks if line["control"] is None}
+    calls = {line["id"]: 0 for line in asks if line["control"] is None}
+    for verdict in verdicts:
+        if verdict.ask_id in deciding:
+            calls[verdict.id] += max(verdict.calls, 1)
+    return {item_id: count for item_id, count in calls.items() if count}
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    metadata = pq.read_schema(path).metadata or {}
+    return tuple(json.loads(metadata[b"llm_relabel"])["class_names"])
+
+
+def _definitions(job: Job, sha256: Any) -> tuple[LabelDefinitions | None, str]:
+    try:
+        source = job.resolve(job.labels) if isinstance(job.labels, str) else job.labels
+        found = load_definitions(source)
+    except RelabelError as error:
+        return None, f"the definitions cannot be read any more: {error}"
+    if sha256 is not None and found.sha256() != sha256:
+        return None, "the definitions were changed since the run, so they are not shown here"
+    return found, ""
+
+
+def _bare(names: tuple[str, ...]) -> LabelDefinitions:
+    """Definitions that say nothing, for the arrays' sake."""
+    return LabelDefinitions(labels={name: LabelDefinition(definition=name) for name in names})
+
+
+def _dataset(run: RunFolder, job: Job) -> Dataset | None:
+    """The newest dataset that the run has written; None where it has written none."""
+    found = sorted(run.path.glob("dataset*")) or sorted(run.path.glob("round-1/dataset*"))
+    if not found or (job.data.gold is None and job.data.locked is None):
+        return None
+    section = job.data.model_copy(update={"path": str(found[0])})
+    try:
+        return read_dataset(section, lambda path: Path(path).resolve())
+    except RelabelError:
+        return None  # a damaged dataset is `run`'s to report; the report then knows no gold
