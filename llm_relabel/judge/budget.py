@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from pathlib import Path
 
@@ -75,22 +76,33 @@ class Budget:
         """Promise `worst` dollars if the cap holds them now."""
         if self.cap is not None and self.spent + self._promised + worst > self.cap:
             return False
+        self.promise(worst)
+        return True
+
+    @property
+    def room(self) -> float:
+        """Dollars that may still be promised; infinite without a cap."""
+        return math.inf if self.cap is None else self.cap - self.spent - self._promised
+
+    def promise(self, worst: float) -> None:
+        """Promise `worst` dollars that the caller knows to fit."""
         self._promised += worst
         self._in_flight += 1
         self._write()
-        return True
 
     def adopt(self, worst: float) -> None:
         """Take over a promise that an earlier process made and that is still in flight.
 
         A batch outlives its process: its worst case is promised, and no longer counted as lost.
         """
-        known = min(worst, self.lost)
+        self.spent -= self.explain(worst)
+        self.promise(worst)
+
+    def explain(self, dollars: float) -> float:
+        """What was lost and is now accounted for elsewhere, of these dollars."""
+        known = min(dollars, self.lost)
         self.lost -= known
-        self.spent -= known
-        self._promised += worst
-        self._in_flight += 1
-        self._write()
+        return known
 
     def settle(self, worst: float, actual: float) -> None:
         """Turn a promise of `worst` into the `actual` cost (the worst case if unknown)."""

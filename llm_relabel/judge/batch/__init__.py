@@ -17,9 +17,10 @@ from llm_relabel.errors import RunError
 from llm_relabel.judge import RoundEvidence
 from llm_relabel.judge.batch.api import BatchApi
 from llm_relabel.judge.batch.cancel import cancel_batches
-from llm_relabel.judge.batch.desk import Desk, Halt
+from llm_relabel.judge.batch.desk import Desk
 from llm_relabel.judge.batch.log import BatchLog
 from llm_relabel.judge.batch.rows import BREATHE_EVERY, Row
+from llm_relabel.judge.batch.waits import Halt
 from llm_relabel.judge.llm import LLMJudge
 from llm_relabel.records import Ask, Item, Verdict
 
@@ -50,8 +51,9 @@ class BatchJudge:
 
     async def verdict(self, ask: Ask, item: Item) -> Verdict:
         """One verdict, through a batch of its own."""
-        async with aclosing(self.verdicts([ask], lambda _row: item)) as verdicts:
-            return await anext(verdicts)
+        # To the end: only then is the batch journaled as collected.
+        [verdict] = [each async for each in self.verdicts([ask], lambda _row: item)]
+        return verdict
 
     async def verdicts(
         self, asks: Iterable[Ask], item_of: Callable[[int], Item]

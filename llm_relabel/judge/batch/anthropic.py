@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
 from typing import IO, Any, cast
 
 import anthropic
@@ -16,7 +17,7 @@ from llm_relabel.judge.anthropic import AnthropicProvider, read_message
 from llm_relabel.judge.batch.api import BatchState
 from llm_relabel.judge.batch.wire import Calls
 from llm_relabel.judge.chat import ChatRequest, Completion
-from llm_relabel.judge.faults import error_for_status
+from llm_relabel.judge.faults import error_for_status, without
 from llm_relabel.judge.keys import Key
 from llm_relabel.judge_settings import JudgeMember
 
@@ -136,7 +137,8 @@ class AnthropicBatches:
         kind = result.get("type")
         if kind == "succeeded":
             try:
-                return read_message(result.get("message"), who=who, headers={}, seconds=0.0)
+                answer = read_message(result.get("message"), who=who, headers={}, seconds=0.0)
+                return replace(answer, text=without(answer.text, self._call.secrets))
             except ProviderError as unread:
                 return unread
         if kind != "errored":

@@ -1,7 +1,7 @@
 """The seam to a provider's batch API: many requests in one submission, answers hours later.
 
 A provider's file knows the wire format and nothing else: it never retries, never decides to
-submit again, and maps foreign errors as its chat file does. `batch.py` does the rest.
+submit again, and maps foreign errors as its chat file does. the other files do the rest.
 """
 
 from __future__ import annotations

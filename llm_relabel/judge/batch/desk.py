@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from llm_relabel.errors import AccessDenied, Paused, ProviderError, TransientError
@@ -17,51 +16,14 @@ from llm_relabel.judge.batch.flights import Flight, Settling, restored
 from llm_relabel.judge.batch.log import BatchLog, listed, row_of
 from llm_relabel.judge.batch.rows import BREATHE_EVERY, ItemOf, Row, fitting, pack
 from llm_relabel.judge.batch.search import Search, give_up_advice
+from llm_relabel.judge.batch.waits import Backoff, Halt, Outage
 from llm_relabel.judge.llm import LLMJudge
 from llm_relabel.records import Verdict
 
-FIRST_POLL = 5.0
-LONGEST_POLL = 300.0
-GROWTH = 1.5
 # Looks at a batch that cannot be read, or holds less than it should, before a person is asked.
 MISSES = 5
-# Seconds without one successful call, and with nothing at the provider, before the run stops.
-LONGEST_OUTAGE = 3600.0
 
 log = logging.getLogger(__name__)
-
-
-class Halt:
-    """Why nothing more shall be begun, and waits that end then."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self._event = asyncio.Event()
-
-    def __call__(self, reason: str) -> None:
-        """Begin nothing more. The first reason counts."""
-        self.reason = self.reason or reason
-        self._event.set()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, or until halted."""
-        try:
-            await asyncio.wait_for(self._event.wait(), seconds)
-        except TimeoutError:
-            return
-
-    async def unless(self, call: Awaitable[None]) -> bool:
-        """Wait for `call`, or until halted; whether `call` came to its end."""
-        halted = asyncio.ensure_future(self._event.wait())
-        waiting = asyncio.ensure_future(call)
-        try:
-            await asyncio.wait((halted, waiting), return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                waiting.result()
-            return waiting.done()
-        finally:
-            halted.cancel()
-            waiting.cancel()
 
 
 class Desk:
@@ -82,11 +44,10 @@ class Desk:
         self._flights: list[Flight] = []
         self._most = api.most_requests
         self._crowded = False
-        self._poll_wait = FIRST_POLL
+        self._polls, self._unread = Backoff(), Outage()
         self._wish = 0.0
-        self._submit_wait = FIRST_POLL
+        self._submissions, self._untaken = Backoff(), Outage()
         self._submit_at = 0.0
-        self._failing_since: float | None = None
 
     def restore(self, rows: dict[str, Row]) -> None:
         """Take these questions, and what earlier processes left of them."""
@@ -112,10 +73,9 @@ class Desk:
                     async for verdict in verdicts:
                         yield verdict
             if self._flights != before:
-                self._poll_wait = FIRST_POLL
+                self._polls.reset()
             elif self._pending or self._flights:
                 await self._halt.sleep(self._seconds())
-                self._poll_wait = min(self._poll_wait * GROWTH, LONGEST_POLL)
 
     # Submitting
 
@@ -135,16 +95,16 @@ class Desk:
             packed = await pack(
                 lines, self._pending, self._most, self._api, self._llm, self._item_of
             )
-            count = fitting(self._budget, packed.worst)
+            count = fitting(packed.worst, self._budget.room)
             if count == 0:
                 return await self._has_room(packed.worst[0])
             packed.cut(count)
             rows = [self._pending.popleft() for _ in range(count)]
             facts = [(r.key, r.attempts, w) for r, w in zip(rows, packed.worst, strict=True)]
+            # The promises follow the intent, or a kill in between would lose them.
             submission = self._log.intend(packed.mark, facts, newest)
             for worst in packed.worst:
-                promised = self._budget.try_reserve(worst)
-                assert promised, "the cap held all of them a moment ago"
+                self._budget.promise(worst)
             flight = Flight(submission, dict(enumerate(rows)))
             self._flights.append(flight)
             try:
@@ -159,14 +119,16 @@ class Desk:
                 return False
         self._log.submitted(submission, state.batch_id)
         log.info("%s: batch %s, %d requests", self._name, state.batch_id, count)
-        self._submit_wait, self._failing_since = FIRST_POLL, None
+        self._submissions.reset()
+        self._untaken.over()
         return True
 
-    async def _newest(self) -> tuple[str | None, float]:
+    async def _newest(self) -> float:
+        """When the account's newest batch was created, on the provider's clock."""
         async with aclosing(self._api.recent()) as batches:
             async for batch in batches:
-                return batch.batch_id, batch.created
-        return None, 0.0
+                return batch.created
+        return 0.0
 
     async def _has_room(self, worst: float) -> bool:
         """Whether the next row fits now that others have settled. Raises Paused at the cap."""
@@ -186,15 +148,11 @@ class Desk:
             raise self._pause(f"{self._name} takes no batch: {error}")
         log.warning("%s: no batch can be submitted now: %s", self._name, error)
         self._back_off(error.retry_after or 0.0)
-        now = time.monotonic()
-        self._failing_since = self._failing_since or now
-        idle = not any(not flight.stuck for flight in self._flights)
-        if idle and now - self._failing_since > LONGEST_OUTAGE:
+        if self._untaken.lasts() and all(flight.stuck for flight in self._flights):
             raise self._pause(f"{self._name} has not taken a batch for an hour: {error}")
 
     def _back_off(self, wish: float = 0.0) -> None:
-        self._submit_at = time.monotonic() + max(_about(self._submit_wait), wish)
-        self._submit_wait = min(self._submit_wait * GROWTH, LONGEST_POLL)
+        self._submit_at = time.monotonic() + self._submissions.next(wish)
 
     def _void(self, flight: Flight, event: str, why: str) -> None:
         """Nothing comes of a batch, and nothing is paid: its rows are the next to be submitted."""
@@ -221,6 +179,7 @@ class Desk:
         except ProviderError as error:
             self._not_read(flight, error)
             return False
+        self._unread.over()
         return flight.state.ended
 
     async def _is_found(self, flight: Flight, search: Search) -> bool:
@@ -230,16 +189,20 @@ class Desk:
             flight.search = None
             return True
         if found.absent:
-            self._void(flight, "not_created", "the provider's listing does not have it")
+            why = "the provider's listing does not have it"
+            self._void(flight, "not_created", why)
+            self._later(TransientError(f"{self._name} did not create a batch: {why}"))
         elif found.stuck is not None:
             self._get_stuck(flight, found.stuck)
         return False
 
     def _not_read(self, flight: Flight, error: ProviderError) -> None:
-        """A batch, or its results, could not be read. Raises Paused for a bad key."""
+        """A batch, or its results, could not be read. Raises Paused where waiting has no use."""
         if isinstance(error, TransientError):
             log.warning("%s; trying again", error)
             self._wish = max(self._wish, error.retry_after or 0.0)
+            if self._unread.lasts():
+                raise self._pause(f"{self._name} has not answered for an hour: {error}")
         elif isinstance(error, AccessDenied):
             raise self._pause(f"{self._name} refuses the key or account: {error}")
         elif flight.known:
@@ -322,7 +285,7 @@ class Desk:
 
     def _seconds(self) -> float:
         """Until there is something to do."""
-        seconds, self._wish = max(_about(self._poll_wait), self._wish), 0.0
+        seconds, self._wish = self._polls.next(self._wish), 0.0
         if self._pending and not self._crowded and (left := self._submit_at - time.monotonic()) > 0:
             seconds = min(seconds, left)
         for flight in self._flights:
@@ -344,8 +307,3 @@ class Desk:
         )
         log.warning("%s: %s", self._name, hint)
         return Paused(f"{reason}; {hint}")
-
-
-def _about(seconds: float) -> float:
-    """`seconds` with some jitter: many judges must not poll in step."""
-    return seconds * random.uniform(0.8, 1.2)

@@ -102,16 +102,18 @@ class Settling:
             tries = row.errors + fact.counts
             lives = denied or (isinstance(result, TransientError) and tries < ATTEMPTS)
             settled = None if lives else self._llm.give_up(question, result)
-        if settled is None:
-            row.retry(fact)
-            self._log.again(flight.submission, number, fact)
+        # Before the journal knows: after a kill in between, the result is simply read again.
         if not flight.known:
             self._llm.budget.settle(flight.worst(number), cost)
         if settled is None:
+            row.retry(fact)
+            self._log.again(flight.submission, number, fact)
             self._pending.append(row)
             return
         if flight.known:
             settled = replace(settled, cached=True)
+        else:
+            self._llm.budget.explain(row.earlier)
         for place, ask in enumerate(row.asks):
             yield self._llm.tell(ask, question, settled, shared=place > 0)
         if settled.outcome == "failed":

@@ -49,16 +49,14 @@ class Again:
 class Submission:
     """One batch as the journal tells it.
 
-    `at` is our clock. `after` and `since` are the id and creation of the account's newest batch
-    before this one was submitted, by the provider's clock: a lost submission can only stand
-    before it in the listing, however wrong our clock is. `rows` holds only rows that the reader
-    asked for, by number; `total` counts all.
+    `at` is our clock. `since` is the provider's: when the account's newest batch before this one
+    was created, so that a lost submission cannot be older, however wrong our clock is. `rows`
+    holds only rows that the reader asked for, by number; `total` counts all.
     """
 
     mark: str
     judge: str
     at: float
-    after: str | None
     since: float
     total: int
     rows: dict[int, tuple[str, float]] = field(default_factory=dict)
@@ -96,25 +94,19 @@ class BatchLog:
             if event == "intent" and line["judge"] == self._judge:
                 rows = enumerate(line["rows"])
                 found[mark] = Submission(
-                    mark, self._judge, line["at"], line["after"], line["since"], len(line["rows"]),
+                    mark, self._judge, line["at"], line["since"], len(line["rows"]),
                     {n: (names[key], worst) for n, (key, _, worst) in rows if key in names},
                 )  # fmt: skip
             elif (submission := found.get(mark)) is not None:
                 _apply(submission, event, line)
         return list(found.values())
 
-    def intend(
-        self, mark: str, rows: Sequence[tuple[str, int, float]], newest: tuple[str | None, float]
-    ) -> Submission:
+    def intend(self, mark: str, rows: Sequence[tuple[str, int, float]], since: float) -> Submission:
         """Put down what will be submitted next: keys, attempts and worst cases in dollars."""
-        after, since = newest
         at = time.time()
-        self._write(
-            "intent", mark, sync=True, judge=self._judge, after=after, since=since,
-            worst=sum(worst for _, _, worst in rows), rows=rows,
-        )  # fmt: skip
+        self._write("intent", mark, sync=True, judge=self._judge, since=since, rows=rows)
         kept = {number: (key, worst) for number, (key, _, worst) in enumerate(rows)}
-        return Submission(mark, self._judge, at, after, since, len(rows), kept)
+        return Submission(mark, self._judge, at, since, len(rows), kept)
 
     def submitted(self, submission: Submission, batch_id: str) -> None:
         """The batch exists."""

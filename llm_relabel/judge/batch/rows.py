@@ -6,12 +6,11 @@ import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import IO
 
 from llm_relabel.judge.batch.api import BatchApi
 from llm_relabel.judge.batch.log import Again, custom_id
-from llm_relabel.judge.budget import Budget
 from llm_relabel.judge.chat import Completion
 from llm_relabel.judge.llm import LLMJudge, Question
 from llm_relabel.judge.metered import Bill
@@ -34,6 +33,8 @@ class Row:
     attempts: int = 0
     errors: int = 0
     unusable: Completion | None = None
+    earlier: float = 0.0
+    """Dollars on the bill that earlier processes paid, and no verdict has told yet."""
 
     def question(self, llm: LLMJudge, item_of: ItemOf) -> Question:
         """The question as it stands now: the request, or the re-ask."""
@@ -61,11 +62,13 @@ class Row:
             self.answered(fact.answer, fact.cost)
         else:
             self.bill.cost += fact.cost
+        self.earlier += fact.cost
         self.retry(fact)
 
     def forget(self) -> None:
         """Start from the beginning: a failure was told, and another try is wanted."""
-        self.bill, self.attempts, self.errors, self.unusable = Bill(), 0, 0, None
+        self.bill, self.attempts, self.errors = Bill(), 0, 0
+        self.unusable, self.earlier = None, 0.0
 
 
 @dataclass(slots=True)
@@ -104,28 +107,7 @@ async def pack(
     return packed
 
 
-def fitting(budget: Budget, worst: Sequence[float]) -> int:
-    """How many of these promises, from the first on, the cap holds now.
-
-    Nothing stays promised: that follows the intent, so that a kill in between loses no money.
-    """
-    sums = list(accumulate(worst))
-
-    def holds(count: int) -> bool:
-        # A hair more, so that the promises one by one fit in spite of rounding.
-        total = sums[count - 1] * (1 + 1e-9)
-        if not budget.try_reserve(total):
-            return False
-        budget.settle(total, 0.0)
-        return True
-
-    low, high = 0, len(sums)
-    if holds(high):
-        return high
-    while low < high - 1:
-        middle = (low + high) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
-    return low
+def fitting(worst: Sequence[float], room: float) -> int:
+    """How many of these promises, from the first on, `room` dollars hold."""
+    # A hair more is asked for, so that the promises one by one fit in spite of rounding.
+    return sum(1 for _ in takewhile(lambda total: total * (1 + 1e-9) <= room, accumulate(worst)))

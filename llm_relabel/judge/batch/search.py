@@ -59,7 +59,8 @@ class Search:
         settled = self.seconds_left == 0.0
         async with aclosing(self._api.recent()) as batches:
             async for batch in batches:
-                if batch.batch_id == submission.after or batch.created < submission.since:
+                # Not at the first of the same second: OpenAI's clock has no finer ones.
+                if batch.created < submission.since:
                     break
                 if self._api.marks:
                     if batch.mark == submission.mark:
@@ -68,21 +69,23 @@ class Search:
                     self._log.claimed | self._strangers
                 ):
                     suspects.append(batch)
-        unsure = []
+        unsure, stuck = [batch for batch in suspects if not batch.ended], None
         for batch in suspects:
-            if batch.ended:
-                try:
-                    ours = await self._is_ours(batch.batch_id)
-                except (TransientError, AccessDenied):
-                    raise
-                except ProviderError as error:
-                    return Found(stuck=self._cannot_tell(batch, error), suspects=(batch,))
-                if ours:
-                    return Found(batch)
-                self._strangers.add(batch.batch_id)
-            else:
-                unsure.append(batch)
-        return Found(absent=settled and not unsure, suspects=tuple(unsure))
+            if not batch.ended:
+                continue
+            try:
+                ours = await self._is_ours(batch.batch_id)
+            except (TransientError, AccessDenied):
+                raise
+            except ProviderError as error:
+                stuck = Found(stuck=self._cannot_tell(batch, error), suspects=(batch,))
+                continue
+            if ours:
+                return Found(batch)
+            self._strangers.add(batch.batch_id)
+        if unsure:
+            return Found(suspects=tuple(unsure))
+        return stuck or Found(absent=settled)
 
     async def _is_ours(self, batch_id: str) -> bool:
         """Whether the first result carries our mark in its custom id."""

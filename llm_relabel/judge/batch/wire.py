@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from llm_relabel.errors import ProviderError, RateLimited, TransientError, Unreachable
 from llm_relabel.judge.faults import scrub, scrub_chain
-from llm_relabel.judge.wire import connection_lost, never_connected, within
+from llm_relabel.judge.wire import connection_lost, never_connected, read_json, within
 
 SLOWEST_UPLOAD = 100_000  # bytes a second that a submission is given time for
 
@@ -95,7 +94,7 @@ class Calls:
 
     def _object(self, line: bytes) -> dict[str, Any]:
         try:
-            found = json.loads(line)
+            found = read_json(line)
         except ValueError as exc:
             raise TransientError(f"{self.who}: a line of the results is not JSON") from exc
         if not isinstance(found, dict):
