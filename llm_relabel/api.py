@@ -21,6 +21,7 @@ from llm_relabel.records import LabelIssue
 from llm_relabel.report import write_report
 from llm_relabel.rounds import JobRunner
 from llm_relabel.runs import RunFolder
+from llm_relabel.sheets import changes_sheet, choices_to_undo
 
 
 class Run:
@@ -64,17 +65,22 @@ class Run:
         labels: Sequence[str] = (),
         rounds: Sequence[int] = (),
         sources: Sequence[str] = (),
+        sheet: str | Path | None = None,
         everything: bool = False,
     ) -> int:
         """Undo the changes in force that match every given kind of choice; how many were undone.
 
-        `labels` matches the old or the new label. What a person undoes stays undone when the
-        run goes on. Raises RunError when nothing is chosen or nothing matches.
+        `labels` matches the old or the new label; `sheet` is a copy of `changes.csv` in which
+        a person marked rows. What a person undoes stays undone when the run goes on. Raises
+        RunError when nothing is chosen or nothing matches, DataError for a damaged sheet.
         """
-        if not (ids or labels or rounds or sources or everything):
-            raise RunError("nothing chosen to undo: name ids, labels, rounds or sources, or all")
-        choice = _choice(ids, labels, rounds, sources)
+        if not (ids or labels or rounds or sources or sheet or everything):
+            raise RunError(
+                "nothing chosen to undo: name ids, labels, rounds, sources or a sheet, or all"
+            )
         with self._folder.held():
+            marked = None if sheet is None else self._marked(Path(sheet))
+            choice = _choice(ids, labels, rounds, sources, marked)
             job = self.job()
             prepared = prepare(job)
             self._folder.check(prepared.identity())
@@ -94,8 +100,27 @@ class Run:
         folder = Path(raw.pop("folder"))
         return make_job(raw, folder=folder, where=str(self.path / "job.yaml"))
 
+    def _marked(self, sheet: Path) -> set[tuple[str, str, int]]:
+        """(id, unit, round) of the sheet's marked rows. Raises RunError for one of another run."""
+        marked = choices_to_undo(sheet)
+        if not marked:
+            raise RunError(
+                f"no row is marked in {str(sheet)!r}; write x into the `undo` cell of each change "
+                "to take back, and save the sheet"
+            )
+        made = {_place(line) for line in self._folder.changes()}
+        if strangers := [place for place in marked if place not in made]:
+            item_id, unit, number = strangers[0]
+            raise RunError(
+                f"{len(strangers):,} of the {len(marked):,} marked rows of {str(sheet)!r} are no "
+                f"changes of the run {str(self.path)!r}; the first has id {item_id!r}, unit "
+                f"{unit!r}, round {number}; nothing was undone. Mark rows in the changes.csv of "
+                "this run, and leave its other columns as they are"
+            )
+        return set(marked)
+
     def _rewrite(self, prepared: Prepared) -> None:
-        """Dataset, summary and report after a rollback."""
+        """Dataset, summary, sheet and report after a rollback."""
         from llm_relabel.agreement import changes_against_gold
 
         task, given = prepared.task, prepared.given
@@ -111,6 +136,7 @@ class Run:
             measured = changes_against_gold(task, given, final, prepared.gold)
             summary["gold"] = {**summary.get("gold", {}), **measured}
         self._folder.write_summary(summary)
+        changes_sheet(self._folder)
         write_report(self._folder, summary)
 
 
@@ -165,7 +191,11 @@ def open_job(job: Job | str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 
 def _choice(
-    ids: Sequence[str], labels: Sequence[str], rounds: Sequence[int], sources: Sequence[str]
+    ids: Sequence[str],
+    labels: Sequence[str],
+    rounds: Sequence[int],
+    sources: Sequence[str],
+    marked: set[tuple[str, str, int]] | None,
 ) -> Callable[[Mapping[str, Any]], bool]:
     def chosen(line: Mapping[str, Any]) -> bool:
         touched = {str(line["old"]), str(line["new"]), line["unit"]}
@@ -174,6 +204,11 @@ def _choice(
             and (not labels or bool(touched & set(labels)))
             and (not rounds or line["round"] in rounds)
             and (not sources or line["source"] in sources)
+            and (marked is None or _place(line) in marked)
         )
 
     return chosen
+
+
+def _place(line: Mapping[str, Any]) -> tuple[str, str, int]:
+    return line["id"], line["unit"], line["round"]

@@ -8,7 +8,7 @@ trusted: nothing else changes a label.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from llm_relabel.records import Change, LabelValue, Targets
@@ -21,7 +21,8 @@ REDECIDED = "redecided"
 
 def change_line(change: Change, at: str) -> dict[str, Any]:
     """A change as its line in the log; `at` is an ISO 8601 time."""
-    return {**asdict(change), "ask_ids": list(change.ask_ids), "at": at}
+    line = {field.name: getattr(change, field.name) for field in fields(change)}
+    return {**line, "ask_ids": list(change.ask_ids), "at": at}
 
 
 def undo_line(line: Mapping[str, Any], *, source: str, why: str, at: str) -> dict[str, Any]:

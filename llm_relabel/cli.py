@@ -13,6 +13,7 @@ import click
 
 from llm_relabel import __version__
 from llm_relabel.errors import Paused, RelabelError
+from llm_relabel.progress import visible
 
 DONE, FAULT, BAD_INPUT, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -43,7 +44,7 @@ def demo(output: str) -> None:
     from llm_relabel.demo import run_demo
     from llm_relabel.progress import for_stderr
 
-    click.echo(run_demo(Path(output), for_stderr()))
+    _say(run_demo(Path(output), for_stderr()))
 
 
 @cli.command()
@@ -62,7 +63,7 @@ def init(
     from llm_relabel.starting import write_job
 
     columns = {"text": list(text), "label": label, "id": id_, "gold": gold}
-    click.echo(write_job(data, task, columns, Path(output)))
+    _say(write_job(data, task, columns, Path(output)))
 
 
 @cli.command()
@@ -75,7 +76,7 @@ def plan(job: str, overrides: tuple[str, ...], prompts: int) -> None:
     from llm_relabel.progress import for_stderr
     from llm_relabel.projection import project
 
-    click.echo(project(load_job(job, overrides), for_stderr(), prompts=prompts))
+    _say(project(load_job(job, overrides), for_stderr(), prompts=prompts))
 
 
 @cli.command()
@@ -100,7 +101,7 @@ def run(
     added += ["judge.cache=false"] if no_cache else []
     opened = load_job(job, [*overrides, *added])
     summary = JobRunner(opened, progress=for_stderr(), pilot_size=pilot).go()
-    click.echo(told_summary(summary, opened.output_path))
+    _say(told_summary(summary, opened.output_path))
 
 
 @cli.command("eval")
@@ -132,8 +133,8 @@ def evaluate_(
         job, gold, judges=judges, recorded=recorded, prompts=prompts, anchoring=anchoring or 0,
         small_model=not no_model, overrides=overrides, output=output, progress=for_stderr(),
     )  # fmt: skip
-    click.echo(found.markdown)
-    click.echo(f"Written to {found.path}: agreement.md, agreement.json, answers.jsonl")
+    _say(found.markdown)
+    _say(f"Written to {found.path}: agreement.md, agreement.json, answers.jsonl")
 
 
 @cli.command()
@@ -144,7 +145,7 @@ def status(run: str) -> None:
     from llm_relabel.runs import RunFolder
 
     path = Path(run)
-    click.echo(told_summary(RunFolder(path).summary(), path))
+    _say(told_summary(RunFolder(path).summary(), path))
 
 
 @cli.command()
@@ -157,7 +158,7 @@ def report(run: str) -> None:
     folder = RunFolder(Path(run))
     summary = folder.summary()
     write_report(folder, summary)
-    click.echo(markdown_report(folder, summary))
+    _say(markdown_report(folder, summary))
 
 
 @cli.command()
@@ -166,19 +167,22 @@ def report(run: str) -> None:
 @click.option("--label", "labels", multiple=True, help="Undo changes from or to this label.")
 @click.option("--round", "rounds", multiple=True, type=int, help="Undo the changes of this round.")
 @click.option("--source", "sources", multiple=True, help="Undo changes of this source: judge, ...")
+@click.option(
+    "--sheet", type=click.Path(), help="Undo the changes marked in the `undo` column of this CSV."
+)
 @click.option("--all", "everything", is_flag=True, help="Undo every change.")
 def rollback(
     run: str, ids: tuple[str, ...], labels: tuple[str, ...], rounds: tuple[int, ...],
-    sources: tuple[str, ...], everything: bool,
+    sources: tuple[str, ...], sheet: str | None, everything: bool,
 ) -> None:  # fmt: skip
     """Undo changes. Several kinds of choice narrow each other; the run's log keeps both."""
     from llm_relabel.api import Run
 
     opened = Run(run)
     undone = opened.rollback(
-        ids=ids, labels=labels, rounds=rounds, sources=sources, everything=everything
+        ids=ids, labels=labels, rounds=rounds, sources=sources, sheet=sheet, everything=everything
     )
-    click.echo(f"{undone:,} changes undone; the dataset is rewritten: {opened.dataset_path()}")
+    _say(f"{undone:,} changes undone; the dataset is rewritten: {opened.dataset_path()}")
 
 
 @cli.command()
@@ -187,7 +191,7 @@ def cancel(run: str) -> None:
     """Cancel what a provider's batch API still holds of a run."""
     from llm_relabel.cancelling import cancel_run
 
-    click.echo(cancel_run(Path(run)))
+    _say(cancel_run(Path(run)))
 
 
 @cli.group()
@@ -202,7 +206,7 @@ def stats() -> None:
     from llm_relabel.store import cache_folder
 
     verdicts = VerdictCache(cache_folder())
-    click.echo(f"{len(verdicts):,} verdicts, {verdicts.volume() / 1e6:.1f} MB in {verdicts.folder}")
+    _say(f"{len(verdicts):,} verdicts, {verdicts.volume() / 1e6:.1f} MB in {verdicts.folder}")
     verdicts.close()
 
 
@@ -216,8 +220,13 @@ def clear(yes: bool) -> None:
     verdicts = VerdictCache(cache_folder())
     if not yes:
         click.confirm(f"Forget {len(verdicts):,} paid verdicts?", abort=True)
-    click.echo(f"{verdicts.clear():,} verdicts forgotten")
+    _say(f"{verdicts.clear():,} verdicts forgotten")
     verdicts.close()
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Print for people. Data may be in it: nothing of that reaches the terminal as a command."""
+    click.echo(visible(text), err=err)
 
 
 def main() -> None:
@@ -235,18 +244,18 @@ def _exit_code() -> int:
         error.show()
         return BAD_INPUT
     except Paused as pause:
-        click.echo(f"Paused: {pause}", err=True)
+        _say(f"Paused: {pause}", err=True)
         return PAUSED
     except RelabelError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say(f"Error: {error}", err=True)
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; the same command goes on.", err=True)
+        _say("Interrupted; the same command goes on.", err=True)
         return INTERRUPTED
     except BrokenPipeError:
         return DONE
     except Exception:
-        click.echo(
+        _say(
             f"A fault of llm_relabel {__version__}, not of your data. Please report this:\n\n"
             + traceback.format_exc(),
             err=True,

@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm_relabel.records import AbstainOrFailure, Ask, LabelIssue, Outcome, Verdict, label_json
+from llm_relabel.records import (
+    AbstainOrFailure,
+    Ask,
+    LabelIssue,
+    LabelValue,
+    Outcome,
+    Verdict,
+    label_json,
+)
 from llm_relabel.tasks import Task
 
 
@@ -46,6 +54,23 @@ def combine(task: Task, issue: LabelIssue, asked: Sequence[Asked]) -> Opinion:
         if votes:
             return _of_wave(task, issue, votes, asked)
     return _opinion(asked[-1][1], asked)
+
+
+def combine_votes(task: Task, verdicts: Sequence[Verdict]) -> tuple[LabelValue, float | None]:
+    """One judge's several verdicts on one item as one: label (None: silent) and confidence.
+
+    The label that most of the answers name, the earlier one at a tie; the mean confidence that
+    is stated for it, times its share of the answers.
+    """
+    answers = [verdict for verdict in verdicts if verdict.outcome == "answer"]
+    if not answers:
+        return None, None
+    counts = Counter(_hashable(verdict.answer) for verdict in answers)
+    winner = counts.most_common(1)[0][0]
+    stated = [v.confidence for v in answers
+              if v.confidence is not None and _hashable(v.answer) == winner]  # fmt: skip
+    belief = sum(stated) / len(stated) * counts[winner] / len(answers) if stated else None
+    return task.check_label(list(winner) if isinstance(winner, tuple) else winner), belief
 
 
 def is_unsure(opinion: Opinion, below: float) -> bool:

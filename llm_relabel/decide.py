@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llm_relabel.combine import Opinion
+from llm_relabel.job import Job
 from llm_relabel.records import Action, Decision, LabelIssue, LabelValue, label_json
 from llm_relabel.tasks import Task, Unit
 
@@ -25,19 +26,24 @@ def agree(unit: Unit) -> Any:
     return unit.answered if unit.answered == unit.predicted else unit.old
 
 
-# Where nobody has measured the judge, the safest rule that still repairs labels is `agree`:
-# a judge worse than the labels cannot break what the small model believes.
-POLICIES: Mapping[str, Policy] = {"replace": replace, "agree": agree, "auto": agree}
+# `fuse` is no function of a unit: it weighs everything that is known of a row (beliefs.py).
+POLICIES: Mapping[str, Policy] = {"replace": replace, "agree": agree}
 
 
-def resolved_policy(name: str) -> str:
-    """What `auto` stands for; any other name is itself."""
-    return "agree" if name == "auto" else name
+def resolved_policy(job: Job) -> str:
+    """What `auto` stands for; any other name is itself.
+
+    `fuse` wherever a language model judges. The `embedded` judge sees what the small model sees,
+    so the two are no independent witnesses, and `agree` is safer.
+    """
+    if job.decide.policy != "auto":
+        return job.decide.policy
+    return "agree" if job.judge.provider == "embedded" else "fuse"
 
 
-def can_change(name: str, issue: LabelIssue) -> bool:
+def can_change(policy: str, issue: LabelIssue) -> bool:
     """Whether any verdict could change this issue's label; asking otherwise is waste."""
-    return resolved_policy(name) != "agree" or issue.predicted_label != issue.current_label
+    return policy != "agree" or issue.predicted_label != issue.current_label
 
 
 def decide(issue: LabelIssue, opinion: Opinion, task: Task, policy: str) -> list[Decision]:
@@ -80,6 +86,32 @@ def decide(issue: LabelIssue, opinion: Opinion, task: Task, policy: str) -> list
             f"because the small model says {unit.predicted!r}"
         )
         decisions.append(decision("keep", unit.name, unit.old, unit.old, why))
+    return decisions
+
+
+def decide_fused(
+    issue: LabelIssue, opinion: Opinion | None, task: Task, label: LabelValue, belief: float
+) -> list[Decision]:
+    """What the evidence of all sources makes of one item: `label`, believed to `belief` in 0..1.
+
+    `opinion` is None where no judge was asked in this round.
+    """
+    said, ask_ids = "no judge was asked in this round", tuple[str, ...]()
+    if opinion is not None:
+        said, ask_ids = opinion.rationale or "the judge gave no reason", opinion.ask_ids
+    silent = opinion is not None and opinion.outcome != "answer"
+    decisions = []
+    for unit in task.units(issue.current_label, label, issue.predicted_label):
+        action: Action = "replace" if unit.answered != unit.old else "keep"
+        if action == "keep" and silent:
+            action = "abstain"
+        why = f"{said} (all evidence together: {belief:.0%})"
+        decisions.append(
+            Decision(
+                id=issue.id, row=issue.row, unit=unit.name, action=action, old=unit.old,
+                new=unit.answered, source="fused", confidence=belief, why=why, ask_ids=ask_ids,
+            )
+        )  # fmt: skip
     return decisions
 
 

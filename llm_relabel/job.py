@@ -77,7 +77,7 @@ class DetectSection(Section):
 class DecideSection(Section):
     """How verdicts become labels."""
 
-    policy: Literal["replace", "agree", "auto"] = "auto"
+    policy: Literal["replace", "agree", "fuse", "auto"] = "auto"
 
 
 class Job(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ class Prepared:
     prompts: PromptBuilder
     warnings: tuple[str, ...]
     cache: Path
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each id."""
+        return {item_id: row for row, item_id in enumerate(self.dataset.ids.to_pylist())}
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same for a run to go on; see `RunFolder.start`."""

@@ -39,7 +39,7 @@ def project(job: Job, progress: Progress, *, prompts: int) -> str:
     )  # fmt: skip
     issues, pred_probs = first_issues(prepared, progress=progress)
     chosen = within_budget(
-        [issue for issue in issues if decide.can_change(job.decide.policy, issue)],
+        [issue for issue in issues if decide.can_change(decide.resolved_policy(job), issue)],
         job.detect.budget, len(prepared.dataset), set(),
     )  # fmt: skip
     planner = AskPlanner(prepared, 1, pred_probs)

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_relabel import changes, controls, decide, journal, pilot, runs
+from llm_relabel import beliefs, changes, controls, decide, journal, pilot, runs
 from llm_relabel.agreement import flagging_against_gold, label_accuracy
 from llm_relabel.combine import Opinion
+from llm_relabel.deciding import Deciding
 from llm_relabel.detect import within_budget
 from llm_relabel.errors import Paused
 from llm_relabel.job import Job
@@ -31,9 +32,10 @@ from llm_relabel.predictions import Predictions, load_saved, save_predictions, t
 from llm_relabel.preparation import labels_sha256, prepare
 from llm_relabel.progress import Progress, Silent, Step
 from llm_relabel.provenance import now, versions
-from llm_relabel.records import Change, Decision, LabelIssue, LabelValue, Targets
+from llm_relabel.records import LabelIssue, Targets
 from llm_relabel.report import write_report
 from llm_relabel.runs import RunFolder
+from llm_relabel.sheets import changes_sheet
 from llm_relabel.summary import RoundTally, make_summary
 
 PILOT = "pilot.json"
@@ -55,8 +57,7 @@ class JobRunner:
         self._steps: list[Step] = []
         self._tallies: list[RoundTally] = []
         self._asked: set[str] = set()
-        self._frozen: set[int] = set()
-        self._left: dict[int, list[LabelValue]] = {}
+        self._heard: set[int] = set()
 
     def go(self) -> dict[str, Any]:
         """Run, or go on with, the whole job; gives the summary.
@@ -100,7 +101,7 @@ class JobRunner:
     def _work(self) -> dict[str, Any]:
         self._began = time.monotonic()
         self._seconds_before = self._earlier_seconds()
-        self._current = self.prepared.given.copy()
+        self._deciding = Deciding(self.prepared)
         self._finish("running", "")
         try:
             status, reason = "done", self._rounds()
@@ -133,7 +134,7 @@ class JobRunner:
         tally.flagged = len(issues)
         self._measure_flags(tally, issues, predictions.pred_probs)
         to_judge = within_budget(
-            [i for i in issues if decide.can_change(self.job.decide.policy, i)],
+            [issue for issue in issues if self._is_worth_asking(issue)],
             self.job.detect.budget,
             len(self.prepared.dataset),
             self._asked,
@@ -143,12 +144,14 @@ class JobRunner:
         judged = self._judge(number, to_judge, issues, predictions.pred_probs)
         # Also after a pause: what was paid for is decided and written, and the rest waits for
         # the same command.
-        changed = self._decide(tally, to_judge, judged.opinions)
+        changed = self._decide(tally, to_judge, judged.opinions, predictions.pred_probs)
         tally.facts.update(self._control_facts(number))
         tally.deferred = tally.flagged - tally.judged
-        self._write_dataset(folder, "dataset", self._current)
+        self._write_dataset(folder, "dataset", self._deciding.current)
         if self.prepared.gold is not None:
-            accuracy = label_accuracy(self.prepared.task, self._current, self.prepared.gold)
+            accuracy = label_accuracy(
+                self.prepared.task, self._deciding.current, self.prepared.gold
+            )
             tally.gold["labels_after"] = accuracy
         self.progress.note(_told(tally))
         self._finish("running", "")
@@ -160,13 +163,13 @@ class JobRunner:
 
     def _predictions(self, number: int) -> Predictions:
         path = self.run.round(number) / "predictions.parquet"
-        saved = load_saved(path, self._current)
+        saved = load_saved(path, self._deciding.current)
         if saved is not None:
             return saved
         with self.progress.step(f"Round {number}: small model, out of fold") as step:
             self._steps = [step]
-            predictions = train(self.prepared, self.model, self._current)
-            save_predictions(path, self.prepared, self._current, predictions)
+            predictions = train(self.prepared, self.model, self._deciding.current)
+            save_predictions(path, self.prepared, self._deciding.current, predictions)
         return predictions
 
     def _report_step(self, done: int, total: int) -> None:
@@ -177,8 +180,8 @@ class JobRunner:
 
     def _flag(self, pred_probs: NDArray[np.float32]) -> list[LabelIssue]:
         open_rows = ~self.prepared.dataset.locked
-        open_rows[list(self._frozen)] = False
-        return flag(self.prepared, self._current, pred_probs, open_rows)
+        open_rows[list(self._deciding.frozen)] = False
+        return flag(self.prepared, self._deciding.current, pred_probs, open_rows)
 
     def _measure_flags(
         self, tally: RoundTally, issues: Sequence[LabelIssue], pred_probs: NDArray[np.float32]
@@ -188,13 +191,21 @@ class JobRunner:
             return
         flagged = np.zeros(len(self.prepared.dataset), dtype=np.bool_)
         flagged[[issue.row for issue in issues]] = True
-        quality = task.label_quality(self._current, pred_probs)
-        tally.gold = dict(flagging_against_gold(task, self._current, gold, flagged, quality))
+        quality = task.label_quality(self._deciding.current, pred_probs)
+        tally.gold = dict(
+            flagging_against_gold(task, self._deciding.current, gold, flagged, quality)
+        )
 
     def _issue_lines(self, issues: Sequence[LabelIssue]) -> Iterator[dict[str, Any]]:
         texts = self.prepared.dataset.text.take(np.array([i.row for i in issues], dtype=np.int64))
         for issue, text in zip(issues, texts, strict=True):
             yield runs.issue_line(issue, text.as_py())
+
+    def _is_worth_asking(self, issue: LabelIssue) -> bool:
+        """Whether a verdict could change the label. Under `fuse` an earlier one still counts."""
+        policy = self._deciding.policy
+        heard = policy == "fuse" and issue.row in self._heard and self.judges.first.settled
+        return decide.can_change(policy, issue) and not heard
 
     # Judge
 
@@ -206,14 +217,16 @@ class JobRunner:
         pred_probs: NDArray[np.float32],
     ) -> Judged:
         states = {
-            judge.name: labels_sha256(self._current) for judge in self.judges if not judge.settled
+            judge.name: labels_sha256(self._deciding.current)
+            for judge in self.judges
+            if not judge.settled
         }
         planner = AskPlanner(self.prepared, number, pred_probs, states)
-        trusted = self._current.known.copy()
+        trusted = self._deciding.current.known.copy()
         trusted[[issue.row for issue in issues]] = False
         evidence = RoundEvidence(
             embeddings=lambda: self.model.embeddings,
-            targets=self._current,
+            targets=self._deciding.current,
             trusted=trusted,
             groups=self.prepared.dataset.groups,
         )
@@ -243,7 +256,9 @@ class JobRunner:
         judged = self._judging.judge(planner, drawn, issues, evidence, controls=False)
         if judged.pause is not None or not judged.opinions:
             return judged
-        policy, task = self.job.decide.policy, self.prepared.task
+        # Too few verdicts to fuse; how often the judge would be followed is what is projected.
+        policy = "replace" if self._deciding.policy == "fuse" else self._deciding.policy
+        task = self.prepared.task
         found = pilot.measured(
             drawn,
             len(to_judge),
@@ -270,61 +285,34 @@ class JobRunner:
         tally: RoundTally,
         issues: Sequence[LabelIssue],
         opinions: Mapping[str, Opinion],
+        pred_probs: NDArray[np.float32],
     ) -> bool:
-        task, lines = self.prepared.task, []
-        wanted: list[Change] = []
-        changed = False
-        for issue in issues:
-            opinion = opinions.get(issue.id)
-            if opinion is None:
-                continue
-            self._asked.add(issue.id)
-            decisions = decide.decide(issue, opinion, task, self.job.decide.policy)
-            tally.count(decide.item_action(decisions))
-            if opinion.reason is not None:
-                tally.reasons[opinion.reason] += 1
-            lines += [runs.decision_line(decision) for decision in decisions]
-            label = decide.new_label(task, issue.current_label, decisions)
-            if label == issue.current_label:
-                continue
-            changed = True
-            self._move(issue, label)
-            wanted += [
-                self._change(tally.number, decision, opinion)
-                for decision in decisions
-                if decision.action == "replace"
-            ]
-        tally.frozen = len(self._frozen)
-        journal.write_lines(self.run.round(tally.number) / "decisions.jsonl", lines)
-        self.run.append_changes(changes.reconcile(self.run.changes(), tally.number, wanted, now()))
-        return changed
-
-    def _move(self, issue: LabelIssue, label: LabelValue) -> None:
-        """Set a row's current label; a row that comes back to a label it had left is frozen.
-
-        The evidence on such a row contradicts itself. It stays at the label it came back to.
-        """
-        left = self._left.setdefault(issue.row, [])
-        left.append(issue.current_label)
-        if label in left:
-            self._frozen.add(issue.row)
-        self.prepared.task.put(self._current, issue.row, label)
-
-    def _change(self, number: int, decision: Decision, opinion: Opinion) -> Change:
-        return Change(
-            id=decision.id,
-            unit=decision.unit,
-            round=number,
-            old=decision.old,
-            new=decision.new,
-            source=decision.source,
-            why=decision.why,
-            ask_ids=decision.ask_ids,
-            judge=" + ".join(opinion.judges),
-            prompt_sha256=opinion.prompt_sha256,
-            definitions_sha256=self.prepared.definitions.sha256(),
-            policy=decide.resolved_policy(self.job.decide.policy),
+        number = tally.number
+        numbers = range(1, number + 1)
+        said = beliefs.gather(
+            [line for each in numbers for line in self.run.asks(each)],
+            runs.latest([verdict for each in numbers for verdict in self.run.verdicts(each)]),
+            self.prepared.task,
+            self.prepared.row_of,
         )
+        believed = beliefs.believe(self.prepared.task, self.prepared.given, pred_probs, said)
+        decided = self._deciding.decide(number, issues, opinions, believed)
+        decided.count(tally)
+        tally.facts["sources"] = decided.facts
+        self._asked.update(opinions)
+        self._heard.update(np.flatnonzero(believed.judged & ~believed.silent).tolist())
+        journal.write_lines(
+            self.run.round(number) / "decisions.jsonl",
+            [runs.decision_line(decision) for decision in decided.decisions],
+        )
+        self.run.append_changes(
+            changes.reconcile(self.run.changes(), number, decided.changes, now())
+        )
+        beliefs.save(
+            self.run.round(number) / beliefs.FILE, self.prepared.dataset.ids, believed,
+            self._deciding.current, decided.at_odds,
+        )  # fmt: skip
+        return bool(decided.changes)
 
     def _control_facts(self, number: int) -> dict[str, Any]:
         """What the round's controls say of the judge, if there were any."""
@@ -360,6 +348,7 @@ class JobRunner:
         )
         self.run.write_summary(made)
         if status != "running":
+            changes_sheet(self.run)
             write_report(self.run, made)
         return made
 

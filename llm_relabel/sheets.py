@@ -23,6 +23,7 @@ from llm_relabel.journal import write_whole
 from llm_relabel.runs import RunFolder
 
 CHANGES_SHEET = "changes.csv"
+UNREAD_SHEET = "changes.unread.csv"
 CHANGES_HEADER = ("id", "unit", "round", "old", "new", "source", "judge", "why", "text", "undo")
 YES = frozenset(("x", "✓", "✔", "1", "undo", "yes", "y", "true", "ja", "j", "wahr", "oui", "vrai"))
 NO = frozenset(("", "-", "0", "keep", "no", "n", "false", "nein", "falsch", "non", "faux"))
@@ -151,11 +152,16 @@ def _delimiter(text: str) -> str:
 
 
 def changes_sheet(run: RunFolder) -> Path:
-    """Write `changes.csv` into the run folder: one row for each change in force, none undone."""
+    """Write `changes.csv` into the run folder: one row for each change in force, none undone.
+
+    What a person wrote into `undo` of the sheet that is there stays in the new one; a sheet that
+    cannot be read is put aside as `changes.unread.csv`.
+    """
     standing = in_force(run.changes())
     texts = run.excerpts({line["id"] for line in standing})
     path = run.path / CHANGES_SHEET
-    rows = (_cells(line, texts.get(line["id"], "")) for line in standing)
+    marks = _marks(path)
+    rows = (_cells(line, texts.get(line["id"], ""), marks) for line in standing)
     write_sheet(path, CHANGES_HEADER, rows)
     return path
 
@@ -184,10 +190,22 @@ def choices_to_undo(path: Path) -> list[tuple[str, str, int]]:
     return chosen
 
 
-def _cells(line: Mapping[str, Any], text: str) -> list[str]:
+def _marks(path: Path) -> dict[tuple[str, ...], str]:
+    """The `undo` cells of the sheet at `path`, by id, unit and round."""
+    if not path.exists():
+        return {}
+    try:
+        rows = read_sheet(path)
+        return {tuple(row[name] for name in CHANGES_HEADER[:3]): row["undo"] for row in rows}
+    except (DataError, KeyError):
+        path.replace(path.with_name(UNREAD_SHEET))  # a person's work may be in it
+        return {}
+
+
+def _cells(line: Mapping[str, Any], text: str, marks: Mapping[tuple[str, ...], str]) -> list[str]:
     where = [line["id"], line["unit"], str(line["round"])]
     shown = [_shown(line["old"]), _shown(line["new"]), line["source"], line["judge"] or ""]
-    return [*where, *shown, _cut(line["why"]), _cut(text), ""]
+    return [*where, *shown, _cut(line["why"]), _cut(text), marks.get(tuple(where), "")]
 
 
 def _shown(value: Any) -> str:

@@ -27,6 +27,8 @@ class RoundTally:
     failed: int = 0
     deferred: int = 0
     """Flagged and not judged: over the budget, or nothing a verdict could change."""
+    revised: int = 0
+    """Changed by the evidence as a whole, without a verdict in this round; not in `judged`."""
     frozen: int = 0
     """Rows that came back to a label they had left, and are not touched again."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -48,7 +50,8 @@ class RoundTally:
         counts = {
             name: getattr(self, name)
             for name in (
-                "flagged", "judged", "replaced", "kept", "abstained", "failed", "deferred", "frozen"
+                "flagged", "judged", "replaced", "kept", "abstained", "failed", "deferred",
+                "revised", "frozen",
             )
         }  # fmt: skip
         return {
@@ -102,7 +105,7 @@ def make_summary(
             "note": judge_note(judge),
         },
         "judges": _by_judge(asks, verdicts),
-        "policy": resolved_policy(prepared.job.decide.policy),
+        "policy": resolved_policy(prepared.job),
         "evidence": prepared.job.judge.evidence,
         "rolled_back": rolled_back,
         "warnings": list(prepared.warnings),

@@ -34,7 +34,7 @@ def recount(work: toy.Work) -> tuple[int, int, int]:
     return right, fixed, broken
 
 
-@pytest.mark.parametrize("policy", ["replace", "agree", "auto"])
+@pytest.mark.parametrize("policy", ["replace", "agree", "fuse", "auto"])
 def test_recorded_job_adds_up(work: toy.Work, policy: str) -> None:
     work.write_job(decide={"policy": policy})
     run = lr.relabel(work.job)
@@ -150,7 +150,9 @@ def test_a_label_that_comes_back_is_frozen(work: toy.Work) -> None:
 
 def test_llm_judge_mends_and_reuses(work: toy.Work) -> None:
     with LoopbackServer(right_answer) as server:
-        work.llm(server.openai_url)
+        llm = {"model": "openai/toy", "base_url": server.openai_url}
+        replace = {"policy": "replace"}
+        work.write_job(judge=llm, decide=replace)
         summary = lr.relabel(work.job).summary
         first = len(server.requests)
         assert summary["calls"] == first
@@ -160,7 +162,7 @@ def test_llm_judge_mends_and_reuses(work: toy.Work) -> None:
         assert summary["tokens"]["input"] > 0
         assert summary["cost"] == 0.0  # a server on this machine bills nothing
         # A new run over the same data pays nothing at all.
-        work.write_job(judge={"model": "openai/toy", "base_url": server.openai_url}, output="again")
+        work.write_job(judge=llm, decide=replace, output="again")
         again = lr.relabel(work.job).summary
         assert len(server.requests) == first
         assert again["calls"] == 0
@@ -315,7 +317,8 @@ def test_multi_label_decides_each_label_apart(work: toy.Work) -> None:
     verdicts = {"0": ["fruit", "tool"], "1": ["tool", "animal"], "2": [], "3": ["fruit"]}
     work.write_lines("recorded.jsonl", [{"id": k, "label": v} for k, v in verdicts.items()])
     data = {"path": "data.jsonl", "text": "text", "label": "label", "id": "id"}
-    work.write_job(data=data, model={"predictions": "predictions.jsonl"})
+    agree = {"policy": "agree"}
+    work.write_job(data=data, model={"predictions": "predictions.jsonl"}, decide=agree)
     lr.relabel(work.job)
     # Row 1: both see `tool`; dropping `fruit` and adding `animal` are the judge's alone.
     assert work.labels()[:4] == [["fruit", "tool"], ["fruit", "tool"], [], ["fruit"]]
@@ -333,7 +336,7 @@ def test_python_api(work: toy.Work) -> None:
     assert qualities == sorted(qualities)
     run = lr.Run(work.run_folder)
     assert run.dataset().labels.to_pylist() == work.labels()
-    assert {change["source"] for change in run.changes()} == {"judge"}
+    assert {change["source"] for change in run.changes()} == {"fused"}
 
 
 def test_works_inside_a_running_event_loop(work: toy.Work) -> None:

@@ -1,0 +1,167 @@
+"""One round's deciding: opinions and beliefs become decisions, decisions the current labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_relabel import decide
+from llm_relabel.beliefs import Beliefs
+from llm_relabel.combine import Opinion
+from llm_relabel.preparation import Prepared
+from llm_relabel.records import Change, Decision, LabelIssue, LabelValue
+from llm_relabel.summary import RoundTally
+
+
+@dataclass
+class Decided:
+    """What one round decided. `changes` are to be logged; `at_odds` (rows,) marks rows whose
+    judges were silent or contradict the label that they have now."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    by_item: list[tuple[list[Decision], Opinion | None]] = field(default_factory=list)
+    at_odds: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    facts: dict[str, Any] = field(default_factory=dict)
+    frozen: int = 0
+
+    def count(self, tally: RoundTally) -> None:
+        """Enter the round's counts."""
+        tally.frozen = self.frozen
+        for decisions, opinion in self.by_item:
+            if opinion is None:
+                tally.revised += 1
+                continue
+            tally.count(decide.item_action(decisions))
+            if opinion.reason is not None:
+                tally.reasons[opinion.reason] += 1
+
+
+class Deciding:
+    """The current labels, and what round after round makes of them."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self.current = prepared.given.copy()
+        self.policy = decide.resolved_policy(prepared.job)
+        self.frozen: set[int] = set()
+        self._left: dict[int, list[LabelValue]] = {}
+
+    def decide(
+        self,
+        number: int,
+        issues: Sequence[LabelIssue],
+        opinions: Mapping[str, Opinion],
+        beliefs: Beliefs,
+    ) -> Decided:
+        """Decide the judged `issues` of round `number`, and under `fuse` every other open row.
+
+        An issue without an opinion waits for its verdict.
+        """
+        task, decided = self._prepared.task, Decided()
+        # The evidence on frozen rows contradicts itself; they stay as they are.
+        closed = set(self.frozen) | {issue.row for issue in issues}
+        believed = beliefs.belief_in(beliefs.labels)
+        for issue in issues:
+            opinion = opinions.get(issue.id)
+            if opinion is None:
+                continue
+            if self.policy == "fuse" and _is_open(opinion):
+                label = task.decode(beliefs.labels, issue.row)
+                decisions = decide.decide_fused(
+                    issue, opinion, task, label, float(believed[issue.row])
+                )
+            else:
+                decisions = decide.decide(issue, opinion, task, self.policy)
+            self._enter(number, issue, decisions, opinion, decided)
+        if self.policy == "fuse":
+            self._revise(number, beliefs, closed, decided)
+        decided.frozen = len(self.frozen)
+        decided.at_odds = beliefs.silent | (
+            beliefs.judged & task.differs(self.current, beliefs.labels)
+        )
+        decided.facts = {
+            "accuracy_believed": {name: round(a, 4) for name, a in beliefs.accuracy.items()},
+            "model_weight": round(beliefs.model_weight, 3),
+            "doubts": list(beliefs.warnings),
+        }
+        return decided
+
+    def _revise(self, number: int, beliefs: Beliefs, closed: set[int], decided: Decided) -> None:
+        """Rows that were judged in an earlier round, or have no label, take what all now say.
+
+        A labeled row that no judge saw keeps its label: the small model alone changes nothing.
+        """
+        prepared, task = self._prepared, self._prepared.task
+        moved = task.differs(self.current, beliefs.labels)
+        moved &= ~prepared.dataset.locked & ~beliefs.silent
+        moved &= beliefs.judged | ~self.current.known
+        moved[list(closed)] = False
+        belief = beliefs.belief_in(beliefs.labels)
+        for row in np.flatnonzero(moved).tolist():
+            current = task.decode(self.current, row)
+            label = task.decode(beliefs.labels, row)
+            issue = LabelIssue(
+                row=row, id=prepared.dataset.ids[row].as_py(),
+                given_label=task.decode(prepared.given, row), current_label=current,
+                predicted_label=label, label_quality=0.0, reason="low_quality",
+            )  # fmt: skip
+            decisions = decide.decide_fused(issue, None, task, label, float(belief[row]))
+            self._enter(number, issue, decisions, None, decided)
+
+    def _enter(
+        self,
+        number: int,
+        issue: LabelIssue,
+        decisions: list[Decision],
+        opinion: Opinion | None,
+        decided: Decided,
+    ) -> None:
+        task = self._prepared.task
+        decided.decisions += decisions
+        decided.by_item.append((decisions, opinion))
+        label = decide.new_label(task, issue.current_label, decisions)
+        if label == issue.current_label:
+            return
+        self._move(issue, label)
+        decided.changes += [
+            self._change(number, decision, opinion)
+            for decision in decisions
+            if decision.action == "replace"
+        ]
+
+    def _move(self, issue: LabelIssue, label: LabelValue) -> None:
+        """Set a row's current label; a row that comes back to a label it had left is frozen.
+
+        The evidence on such a row contradicts itself. It stays at the label it came back to.
+        """
+        left = self._left.setdefault(issue.row, [])
+        left.append(issue.current_label)
+        if label in left:
+            self.frozen.add(issue.row)
+        self._prepared.task.put(self.current, issue.row, label)
+
+    def _change(self, number: int, decision: Decision, opinion: Opinion | None) -> Change:
+        return Change(
+            id=decision.id,
+            unit=decision.unit,
+            round=number,
+            old=decision.old,
+            new=decision.new,
+            source=decision.source,
+            why=decision.why,
+            ask_ids=decision.ask_ids,
+            judge=" + ".join(opinion.judges) if opinion is not None else None,
+            prompt_sha256=opinion.prompt_sha256 if opinion is not None else None,
+            definitions_sha256=self._prepared.definitions.sha256(),
+            policy=self.policy,
+        )
+
+
+def _is_open(opinion: Opinion) -> bool:
+    """Whether the evidence may decide: a judge that abstained or failed keeps the label."""
+    return opinion.outcome == "answer" or opinion.reason == "not_recorded"
