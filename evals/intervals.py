@@ -6,8 +6,9 @@ Each simulation draws n items from a known confusion matrix and counts how often
 holds the true value; an interval that could not be made counts as a miss. Targets: proportions
 (Clopper-Pearson) at least 94% at n = 50, 100, 200; composite measures (bootstrap) at least 93%
 from n = 100. The matrices were made up for this file and no figure of the method was fitted to
-its results, except the choice among the published corrections of the bootstrap (percentile,
-BCa, BCa with expanded percentiles), which was made on the first matrix.
+its results, except two choices: among the published corrections of the bootstrap (percentile,
+BCa, BCa with expanded percentiles), made on the first matrix; and how the calibration error's
+chance is taken out, made on both judges that state confidences.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ JUDGES = {
 }  # fmt: skip
 SIZES = (50, 100, 200)
 SHARES = (0.5, 0.8, 0.95)
-# Stated confidence and how often it is right then, with its weight: an overconfident judge.
-CONFIDENCE = ((0.5, 0.45, 0.2), (0.7, 0.6, 0.2), (0.9, 0.75, 0.4), (0.99, 0.9, 0.2))
+# Stated confidence and how often it is right then, with its weight.
+CONFIDENCE = {
+    "overconfident": ((0.5, 0.45, 0.2), (0.7, 0.6, 0.2), (0.9, 0.75, 0.4), (0.99, 0.9, 0.2)),
+    "nearly calibrated": ((0.5, 0.48, 0.2), (0.7, 0.72, 0.2), (0.9, 0.88, 0.4), (0.99, 0.98, 0.2)),
+}
 PROPORTION_TARGET, COMPOSITE_TARGET = 0.94, 0.93
 
 Measure = Callable[[measures.Matrix], NDArray[np.float64]]
@@ -56,7 +60,8 @@ def of_matrix(name: str, judge: str, n: int, simulations: int) -> float:
     def statistic(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
         return measure(drawn.reshape(-1, *shape))
 
-    true = float(statistic(cells.reshape(1, -1))[0])
+    # Of very many items: alpha corrects for few.
+    true = float(statistic(cells.reshape(1, -1) * 1e9)[0])
     rng = np.random.default_rng(n)
     counts = rng.multinomial(n, cells.ravel() / cells.sum(), size=simulations)
     return _covered([bootstrapped(row, statistic) for row in counts], true)
@@ -77,9 +82,9 @@ def of_alpha(n: int, simulations: int) -> float:
     return _covered([alpha(draw(n)) for _ in range(simulations)], true)
 
 
-def of_confidence(name: str, n: int, simulations: int) -> float:
+def of_confidence(name: str, judge: str, n: int, simulations: int) -> float:
     """AUROC, or calibration error, of stated confidences."""
-    levels, rights, weights = (np.array(column) for column in zip(*CONFIDENCE, strict=True))
+    levels, rights, weights = (np.array(column) for column in zip(*CONFIDENCE[judge], strict=True))
     cells = np.stack([weights * (1 - rights), weights * rights], axis=1)
     measure = discrimination if name == "AUROC" else calibration_error
     true = measure(Stated(levels, np.rint(cells * 1e6).astype(np.int64), 1_000_000)).value
@@ -106,8 +111,8 @@ def measure(case: tuple[str, str, int, int]) -> dict[str, Any]:
         covered = of_shares(float(what), n, simulations)
     elif kind == "raters":
         covered = of_alpha(n, simulations)
-    elif kind == "confidence":
-        covered = of_confidence(what, n, simulations)
+    elif kind in CONFIDENCE:
+        covered = of_confidence(what, kind, n, simulations)
     else:
         covered = of_matrix(what, kind, n, simulations)
     return {"of": kind, "measure": what, "n": n, "covered": covered}
@@ -120,7 +125,7 @@ def main() -> None:
     cases = [("share", str(p), n, simulations) for p in SHARES for n in SIZES]
     cases += [(judge, name, n, simulations) for judge in JUDGES for name in MEASURES for n in SIZES]
     cases += [("raters", "alpha of four", n, simulations) for n in SIZES]
-    cases += [("confidence", name, n, simulations)
+    cases += [(judge, name, n, simulations) for judge in CONFIDENCE
               for name in ("AUROC", "calibration error") for n in SIZES]  # fmt: skip
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(measure, cases))

@@ -14,7 +14,7 @@ computed), `cut_body` (half of the HTTP body), `cut_answer` (the model's JSON en
 `no_output_usage`. A re-ask never gets another unusable answer, so every question can end well.
 
 Charged is every call whose answer was computed: all but `429` and `500`. `random_usage` draws
-token counts up to the most that the request allows.
+token counts up to the most that the request allows, and charges that most where no answer comes.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Loopback:
             "latency": latency, "canned": canned, "faults": dict(faults or {}),
             "random_usage": random_usage, "seed": seed,
         }  # fmt: skip
+        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
     def __enter__(self) -> Loopback:
         command = [sys.executable, __file__, json.dumps(self._options)]
@@ -80,10 +81,14 @@ class Loopback:
 
     def counts(self) -> dict[str, Any]:
         """`calls`, `charged` and `good` (a full right answer) by question; `kinds`; tokens."""
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{self.url}/counts", timeout=30) as answer:
+        with self._open(f"{self.url}/counts", timeout=30) as answer:
             found: dict[str, Any] = json.load(answer)
         return found
+
+    def begin_again(self, *, faults: Mapping[str, float], seed: int) -> None:
+        """Forget all counts, and answer by other faults and another seed from here on."""
+        self._options |= {"faults": dict(faults), "seed": seed}
+        self._open(f"{self.url}/script", json.dumps(self._options).encode(), timeout=30).close()
 
 
 class Script:
@@ -139,7 +144,7 @@ class Script:
             self._good[key] += 1
         self._charged[key] += 1
         schema = _schema(wire, body)
-        usage = self._usage(wire, body, schema, rng)
+        usage = self._usage(wire, body, schema, rng, most=kind in NO_ANSWER)
         for place, number in enumerate(usage):
             self._tokens[model][place] += number
         label = schema["properties"]["label"]["enum"]
@@ -165,20 +170,22 @@ class Script:
         return "ok"
 
     def _usage(
-        self, wire: str, body: Mapping[str, Any], schema: Any, rng: random.Random
+        self, wire: str, body: Mapping[str, Any], schema: Any, rng: random.Random, *, most: bool
     ) -> tuple[int, int, int, int]:
-        """Input, cached, written and output tokens."""
+        """Input, cached, written and output tokens; with `most` all that the request allows."""
         texts = [m["content"] for m in body["messages"]]
         texts += [part["text"] for part in body.get("system", [])]
         size = sum(len(text.encode()) + 8 for text in texts) + len(json.dumps(schema))
         if not self._random_usage:
             return size // 4, 0, 0, 30
+        limit = body.get("max_tokens") or body["max_completion_tokens"]
+        if most:
+            return size, 0, size if wire == "anthropic" else 0, limit
         # The most that can be: a token for every byte; usually fewer.
         asked = size if rng.random() < 0.2 else rng.randint(size // 4, size)
         cached = rng.randint(0, asked) if rng.random() < 0.5 else 0
         written = rng.randint(0, asked - cached) if wire == "anthropic" else 0
-        most = body.get("max_tokens") or body["max_completion_tokens"]
-        return asked, cached, written, most if rng.random() < 0.2 else rng.randint(1, most)
+        return asked, cached, written, limit if rng.random() < 0.2 else rng.randint(1, limit)
 
 
 def _schema(wire: str, body: Mapping[str, Any]) -> Any:
@@ -246,12 +253,17 @@ async def serve(options: Mapping[str, Any]) -> None:
     """Serve until killed; the port is printed first."""
     from aiohttp import web
 
-    script = Script(options)
+    now = Script(options)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal now
+        script = now
         if request.path == "/counts":
             return web.json_response(script.counted())
         body = await request.read()
+        if request.path == "/script":
+            now = Script(json.loads(body))
+            return web.Response()
         wire = "anthropic" if request.path == "/v1/messages" else "openai"
         if script.is_canned:
             await asyncio.sleep(script.latency)

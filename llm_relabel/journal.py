@@ -11,6 +11,9 @@ from typing import Any
 
 from llm_relabel.errors import RunError
 
+# Made once: `json.dumps` with settings of its own builds an encoder at every call.
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
 
 class Journal:
     """An append-only JSONL file. A line is in the file when `append` returns.
@@ -29,6 +32,10 @@ class Journal:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line."""
         self._file.write(_line(record))
+
+    def append_json(self, text: str) -> None:
+        """Add one line that is JSON already, of one object and ASCII only."""
+        self._file.write(text.encode() + b"\n")
 
     def extend(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add many lines in one write."""
@@ -103,12 +110,12 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def _line(record: Mapping[str, Any]) -> bytes:
     # ASCII only: a lone surrogate from a dataset is legal JSON that way, and not in UTF-8.
-    return json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+    return _encode(record).encode() + b"\n"
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode())
     except ValueError:
         return None
     return record if isinstance(record, dict) else None

@@ -61,7 +61,8 @@ class AskPlanner:
 
     def first_wave(self, issues: Sequence[LabelIssue]) -> list[Ask]:
         """For each issue, in their order: the first judge, its samples, the panel."""
-        return [ask for issue in issues for ask in self._first_asks(issue)]
+        names = self.prepared.job.judge.member_names
+        return [ask for issue in issues for ask in self._first_asks(issue, names)]
 
     def escalation(self, issues: Sequence[LabelIssue], step: int) -> list[Ask]:
         """The asks of the escalation's judge number `step`, from 0, in a wave of their own."""
@@ -115,9 +116,8 @@ class AskPlanner:
             control_label=control_label,
         )
 
-    def _first_asks(self, issue: LabelIssue) -> Iterator[Ask]:
+    def _first_asks(self, issue: LabelIssue, names: Sequence[str]) -> Iterator[Ask]:
         section = self.prepared.job.judge
-        names = section.member_names
         yield self.ask(issue, judge=names[0], purpose="label")
         for repeat in range(1, section.samples):
             yield self.ask(issue, judge=names[0], purpose="sample", repeat=repeat)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
+
+# What a terminal obeys instead of showing it: control characters, and what turns a line around.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """`text` for a terminal: what it would obey is written out, such as \\x1b."""
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class Step(Protocol):
@@ -66,7 +75,7 @@ class LogLines:
     def note(self, text: str) -> None:
         """One line."""
         seconds = time.monotonic() - self._start
-        self._stream.write(f"[{seconds:7.1f} s] {text}\n")
+        self._stream.write(f"[{seconds:7.1f} s] {visible(text)}\n")
         self._stream.flush()
 
 
@@ -108,7 +117,7 @@ class Bars:
 
     def note(self, text: str) -> None:
         """One line above the bars."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(visible(text), highlight=False, markup=False)
 
 
 def _unheard(done: int, total: int) -> None:

@@ -1,8 +1,9 @@
 """Puts the hostile corpus through every provider, against a server that takes its side.
 
-`check_payloads(wire, folder)` asks about every item and counts what got out of its fence, what
-got past the schema and what crashed; `tests/test_hostile.py` and `evals/hostile.py` read the
-counts. The server does what each item demands, or answers with something broken of its own.
+`check_payloads` asks about items over one provider's real SDK and counts what got out of its
+fence, what got past the schema and what crashed; `check_batch_lines` does so with the lines of
+a batch. `tests/test_hostile.py` and `evals/hostile.py` read the counts. The server does what
+each item demands, or answers with something broken of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +24,8 @@ from loopback import ANTHROPIC, Fault, LoopbackServer, Received, default_answer
 from llm_relabel.definitions import load_definitions
 from llm_relabel.job import make_job
 from llm_relabel.judge import open_judges
+from llm_relabel.judge.chat import ChatRequest
+from llm_relabel.judge.providers import open_batch_api
 from llm_relabel.judge_settings import JudgeMember
 from llm_relabel.prompts import PromptBuilder, cut_to
 from llm_relabel.records import Ask, Evidence, Item, Verdict
@@ -47,8 +49,6 @@ VARIANTS: tuple[tuple[Evidence, tuple[str, ...]], ...] = (
 MARKER = re.compile(r"<<<item-[0-9a-f]{16}>>>")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
-
-# The rogue server
 
 Rogue = Callable[[str, str], Any]
 """From the label that the item demands and the item's text to an answer."""
@@ -181,20 +181,22 @@ class RogueServer(LoopbackServer):
             return self._broken[number // 3 % len(self._broken)]
         text = inside_of(user)
         self._drawn += 1
-        if len(received.body["messages"]) > 3 and self._drawn % 4:
+        if len(turns_of(received)) > 1 and self._drawn % 4:
             return default_answer(received)
         rogue = ROGUES[self._drawn % len(ROGUES)]
         answer = rogue(self._demands.get(text, "HACKED"), text)
         return answer if isinstance(answer, Fault) else Fault(text=answer)
 
 
+def turns_of(received: Received) -> list[dict[str, Any]]:
+    """The messages but for the system's: one in a question, three in a re-ask."""
+    return [turn for turn in received.body["messages"] if turn["role"] != "system"]
+
+
 def inside_of(user: str) -> str:
     """What stands between the marker lines."""
     marker = MARKER.findall(user.partition("\n")[0])[-1]
     return user.partition(f"\n{marker}\n")[2].rpartition(f"\n{marker}")[0]
-
-
-# What is asked and what must arrive
 
 
 @dataclass
@@ -243,15 +245,10 @@ class Frames:
         body = json.loads(json.dumps(received.body))
         user = received.user
         marker = MARKER.findall(user.partition("\n")[0])[-1]
-        head, tail = f"\n{marker}\n", f"\n{marker}\n"
-        before, _, rest = user.partition(head)
-        inside, _, after = rest.rpartition(tail)
-        turns = [turn for turn in body["messages"] if turn["role"] != "system"]
-        turns[0]["content"] = "ITEM"
-        frame = json.dumps(
-            [before.replace(marker, "MARKER"), after, {**body, "messages": body["messages"]}],
-            sort_keys=True,
-        )
+        before, _, rest = user.partition(f"\n{marker}\n")
+        inside, _, after = rest.rpartition(f"\n{marker}\n")
+        next(turn for turn in body["messages"] if turn["role"] == "user")["content"] = "ITEM"
+        frame = json.dumps([before.replace(marker, "MARKER"), after, body], sort_keys=True)
         return frame, marker, inside
 
     def problem(self, received: Received, expected: set[str]) -> str | None:
@@ -281,25 +278,29 @@ def asks_of(items: Sequence[tuple[str, str]]) -> list[tuple[Ask, Item]]:
     return asks
 
 
-def check_payloads(wire: str, folder: Path) -> Found:
-    """Every item, referenced and blind, in one field and two, through one provider's real SDK."""
+def check_payloads(
+    wire: str, folder: Path, attacks: Sequence[HostileItem] = corpus(), *, broken: bool = True
+) -> Found:
+    """Every item, referenced and blind, in one field and two, through one provider's real SDK.
+
+    `broken`: a third of the questions is first answered with one of BROKEN_BODIES.
+    """
     found = Found(wire)
-    items = [(item.id, item.text) for item in corpus()]
-    demands = {fenced(item.text, names): item.demands for item in corpus() for _, names in VARIANTS}
-    found.items.update(item.family for item in corpus())
+    items = [(item.id, item.text) for item in attacks]
+    demands = {fenced(item.text, names): item.demands for item in attacks for _, names in VARIANTS}
+    found.items.update(item.family for item in attacks)
     with LoopbackServer() as honest:
-        _ask_all(wire, honest, asks_of([("harmless", VICTIM)]), folder)
+        ask_all(wire, honest, asks_of([("harmless", VICTIM)]), folder)
         frames = Frames(honest.requests)
-    with RogueServer(wire, demands) as rogue:
-        ended = _ask_all(wire, rogue, asks_of(items), folder)
+    with RogueServer(wire, demands, broken=broken) as rogue:
+        ended = ask_all(wire, rogue, asks_of(items), folder)
     found.requests = len(rogue.requests)
     _check_verdicts(found, ended)
     expected = set(demands)
     seen: set[str] = set()
     for received in rogue.requests:
-        turns = [turn for turn in received.body["messages"] if turn["role"] != "system"]
-        if len(turns) > 1:
-            _check_re_ask(found, received, turns)
+        if len(turns := turns_of(received)) > 1:
+            _check_re_ask(found, turns)
             continue
         seen.add(received.user)
         if problem := frames.problem(received, expected):
@@ -310,15 +311,47 @@ def check_payloads(wire: str, folder: Path) -> Found:
     return found
 
 
-def _ask_all(
-    wire: str, server: LoopbackServer, asks: Sequence[tuple[Ask, Item]], folder: Path
-) -> list[tuple[Ask, Verdict | BaseException]]:
+def check_batch_lines(wire: str, folder: Path, attacks: Sequence[HostileItem] = corpus()) -> Found:
+    """Every item as a line of a batch, from the provider's own batch file."""
+    found = Found(f"{wire} batch")
+    found.items.update(item.family for item in attacks)
+    expected = {fenced(item.text, names) for item in attacks for _, names in VARIANTS}
+    api = open_batch_api(JudgeMember(model=MODELS[wire], base_url="http://127.0.0.1:9/v1"), folder)
+    task = Classification(load_definitions(LABELS), multi_label=False)
+    prompts, schema = PromptBuilder(task, schema_in_words=False), task.answer_schema()
+
+    def received(line: bytes) -> Received:
+        record = json.loads(line)
+        return Received(0, wire, "", {}, record.get("body") or record["params"])
+
+    def line_of(ask: Ask, item: Item) -> bytes:
+        return api.line(ask.ask_id, ChatRequest(prompts.build(item, ask.candidates), schema))
+
+    harmless = [line_of(*pair) for pair in asks_of([("harmless", VICTIM)])]
+    frames = Frames([received(line) for line in harmless])
+    for ask, item in asks_of([(item.id, item.text) for item in attacks]):
+        line = line_of(ask, item)
+        found.requests += 1
+        if line.count(b"\n") != 1 or len(line.splitlines()) != 1:
+            found.escapes.append(f"{ask.id[:80]!r}: {len(line.splitlines())} lines")
+        elif problem := frames.problem(received(line), expected):
+            found.escapes.append(f"{ask.id[:80]!r}: {problem}")
+    asyncio.run(api.aclose())
+    return found
+
+
+def ask_all(
+    wire: str, server: LoopbackServer, asks: Sequence[tuple[Ask, Item]], folder: Path,
+    concurrency: int = 32,
+) -> list[tuple[Ask, Verdict | BaseException]]:  # fmt: skip
+    """What each ask ends with, asked all at once and without waits between attempts."""
     url = server.anthropic_url if wire == ANTHROPIC else server.openai_url
     prices = {"input": 1.0, "output": 2.0}
-    judge = {"model": MODELS[wire], "base_url": url, "prices": prices, "max_cost": "none"}
+    judge = {"model": MODELS[wire], "base_url": url, "prices": prices, "max_cost": "none",
+             "concurrency": concurrency, "cache": False}  # fmt: skip
     job = make_job(
         {"task": "classification", "data": {"path": "-", "text": "text", "label": "label"},
-         "labels": LABELS, "judge": {**judge, "cache": False}, "output": "-"},
+         "labels": LABELS, "judge": judge, "output": "-"},
         folder=folder,
     )  # fmt: skip
     definitions = load_definitions(LABELS)
@@ -355,36 +388,10 @@ def _check_verdicts(found: Found, ended: Sequence[tuple[Ask, Verdict | BaseExcep
             found.escapes.append(f"{ask.id[:80]!r}: a failed verdict of {size:,} bytes")
 
 
-def _check_re_ask(found: Found, received: Received, turns: Sequence[dict[str, Any]]) -> None:
+def _check_re_ask(found: Found, turns: Sequence[dict[str, Any]]) -> None:
     """A second question: the first one as it was, the answer as the model's, and why not."""
     if [turn["role"] for turn in turns] != ["user", "assistant", "user"]:
         found.escapes.append(f"the roles of a re-ask are {[turn['role'] for turn in turns]}")
     # What the judge said can be the item's words: not much of it may come back as ours.
     if len(turns[2]["content"]) > 600:
         found.escapes.append(f"{len(turns[2]['content']):,} characters explain a re-ask")
-
-
-def harmless_frame(names: Sequence[str], candidates: Sequence[str]) -> tuple[str, str]:
-    """System and user message of a harmless item, straight from the prompt builder."""
-    task = Classification(load_definitions(LABELS), multi_label=False)
-    builder = PromptBuilder(task, schema_in_words=False)
-    system, user = builder.build(Item("x", 0, fields_of(VICTIM, names)), candidates)
-    return system.content, user.content
-
-
-def member(wire: str, url: str) -> JudgeMember:
-    """A judge at this address."""
-    return JudgeMember(model=MODELS[wire], base_url=url)
-
-
-def hostile_rows(items: Sequence[HostileItem], names: Sequence[str]) -> list[dict[str, str]]:
-    """The items as rows of a dataset, labels in turn; blank texts are no rows."""
-    rows = [item for item in items if _SURROGATES.sub("\ufffd", item.text).strip()]
-    return [
-        {"id": item.id, "text": item.text, "label": names[number % len(names)]}
-        for number, item in enumerate(rows)
-    ]
-
-
-if __name__ == "__main__":
-    print(json.dumps(check_payloads(sys.argv[1], Path(sys.argv[2])).as_json()))

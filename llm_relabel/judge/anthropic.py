@@ -7,9 +7,10 @@ does any model that thinks. Older models than 4.5 are retired.
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -24,14 +25,16 @@ from llm_relabel.errors import (
     Unreachable,
 )
 from llm_relabel.judge.chat import ChatRequest, Completion
-from llm_relabel.judge.faults import error_for_status, scrub, scrub_chain
+from llm_relabel.judge.faults import Unlogged, error_for_status, scrub, scrub_chain, without
 from llm_relabel.judge.keys import DUMMY, Key, endpoint, is_loopback
 from llm_relabel.judge.wire import (
     KEEPALIVE_SECONDS,
+    PlainSending,
     clean,
     connection_lost,
     count,
     never_connected,
+    read_json,
     timed_out,
     within,
 )
@@ -64,6 +67,10 @@ _OTHERS: dict[str, type[ProviderError]] = {
 }
 
 
+class _Client(PlainSending, anthropic.DefaultAioHttpClient):
+    """The SDK's aiohttp client, less what we never use."""
+
+
 class AnthropicProvider:
     """One Anthropic endpoint: single attempts, no environment variable obeyed."""
 
@@ -73,6 +80,8 @@ class AnthropicProvider:
         self.model = section.name
         self.base_url = endpoint(section)
         self._key = key or Key(DUMMY)
+        if self._key.secrets:
+            logging.getLogger("anthropic._base_client").addFilter(Unlogged(self._key.secrets))
         self._schema: tuple[Mapping[str, Any], dict[str, Any]] | None = None
         self.client = anthropic.AsyncAnthropic(
             api_key=self._key.value,
@@ -81,7 +90,7 @@ class AnthropicProvider:
             timeout=None,
             # Left to itself the SDK asks the environment whether to write traces.
             open_telemetry=False,
-            http_client=anthropic.DefaultAioHttpClient(
+            http_client=_Client(
                 # With no limit of our own aiohttp would apply its default of 100.
                 limits=httpx2.Limits(
                     max_connections=section.concurrency, keepalive_expiry=KEEPALIVE_SECONDS
@@ -91,6 +100,8 @@ class AnthropicProvider:
                 trust_env=not is_loopback(self.base_url or ""),
             ),
         )
+        # Whole: the SDK takes longer to join the two at every call than to write the body.
+        self._url = str(self.client.base_url).rstrip("/") + "/v1/messages"
         # The SDK takes these from ANTHROPIC_CUSTOM_HEADERS, and has no way to say no.
         self.client._custom_headers = {}
 
@@ -144,7 +155,7 @@ class AnthropicProvider:
         started = time.perf_counter()
         try:
             response = await self.client.post(
-                "/v1/messages", cast_to=httpx2.Response, body=self.payload(request)
+                self._url, cast_to=httpx2.Response, body=self.payload(request)
             )
         except anthropic.AnthropicError as exc:
             raise self.foreign(exc) from exc
@@ -154,16 +165,21 @@ class AnthropicProvider:
             raise RequestRejected(
                 f"{self.name}: the request could not be made: {scrub(str(exc), self._key.secrets)}"
             ) from exc
+        except Exception as exc:
+            # A fault of ours or of the SDK ends the run, and its traceback is printed.
+            scrub_chain(exc, self._key.secrets)
+            raise
         return self._read(response, time.perf_counter() - started)
 
     def _read(self, response: httpx2.Response, seconds: float) -> Completion:
         try:
-            body = json.loads(response.content)
+            body = read_json(response.content)
         except ValueError as exc:
             raise TransientError(
                 f"{self.name} answered with a body that is not JSON", may_be_billed=True
             ) from exc
-        return read_message(body, who=self.name, headers=response.headers, seconds=seconds)
+        answer = read_message(body, who=self.name, headers=response.headers, seconds=seconds)
+        return replace(answer, text=without(answer.text, self._key.secrets))
 
     def foreign(self, exc: anthropic.AnthropicError) -> ProviderError:
         """The SDK's error as ours; its secrets are taken out first."""
@@ -206,7 +222,7 @@ def read_message(body: Any, *, who: str, headers: Mapping[str, str], seconds: fl
         and block.get("type") == "text"
         and isinstance(block.get("text"), str)
     )
-    stop = _STOPS.get(body.get("stop_reason"), "end")
+    stop = _STOPS.get(str(body.get("stop_reason")), "end")
     return Completion(text, read_usage(body.get("usage")), stop, seconds, headers)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from llm_relabel.errors import RunError
 from llm_relabel.journal import Journal, read_lines
 from llm_relabel.records import Tokens
 from llm_relabel.store import open_store
@@ -50,13 +51,13 @@ class VerdictCache:
 
     def get(self, key: str) -> CachedAnswer | None:
         """The stored answer, or None; a value that cannot be read counts as absent."""
-        data = self._new.get(key) or self._store.get(key)
-        if data is None:
-            return None
         try:
+            data = self._new.get(key) or self._store.get(key)
+            if data is None:
+                return None
             raw = json.loads(data)
             return CachedAnswer(raw["text"], Tokens(**raw["tokens"]), raw["cost"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError, RunError):
             return None
 
     def put(self, key: str, answer: CachedAnswer) -> None:
@@ -70,8 +71,9 @@ class VerdictCache:
         }  # fmt: skip
         if self._log is None:
             self._log, self._lock = self._own_log()
-        self._log.append({"key": key, "value": record})
-        self._new[key] = json.dumps(record, ensure_ascii=True).encode()
+        value = json.dumps(record)
+        self._log.append_json(f'{{"key":"{key}","value":{value}}}')
+        self._new[key] = value.encode()
         if len(self._new) >= FLUSH_COUNT or time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 

@@ -11,9 +11,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 from llm_relabel.records import Message, Tokens
+
+# Made once: `json.dumps` with settings of its own builds an encoder at every call.
+_in_order = json.JSONEncoder().encode
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +37,35 @@ class ChatRequest:
     @property
     def schema_bytes(self) -> int:
         """The size of the schema as JSON."""
-        return 0 if self.schema is None else len(json.dumps(dict(self.schema)))
+        return 0 if self.schema is None else len(_in_order(self.schema))
 
     def sha256(self, *, provider: str, model: str, base_url: str | None, repeat: int = 0) -> str:
         """The cache key: everything that can change the answer, nothing of how it travels.
 
         Timeouts, limits, cache marks and batch ids are left out on purpose.
         """
-        asked = {
-            "provider": provider,
-            "model": model,
-            "base_url": base_url,
-            "messages": [[message.role, message.content] for message in self.messages],
-            "schema": self.schema,
-            "params": dict(self.params),
-            "max_output_tokens": self.max_output_tokens,
-            "repeat": repeat,
-        }
-        canonical = json.dumps(asked, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        messages = ",".join(
+            f'["{message.role}",{_text(message.role, message.content)}]'
+            for message in self.messages
+        )
+        # What `json.dumps` with sorted keys would write; the long system message, which is the
+        # same in all requests of a job, is encoded once.
+        asked = (
+            f'{{"base_url":{_canonical(base_url)},"max_output_tokens":{self.max_output_tokens},'
+            f'"messages":[{messages}],"model":{_canonical(model)},'
+            f'"params":{_canonical(dict(self.params))},"provider":{_canonical(provider)},'
+            f'"repeat":{repeat},"schema":{_canonical(self.schema)}}}'
+        )
+        return hashlib.sha256(asked.encode()).hexdigest()
+
+
+def _text(role: str, content: str) -> str:
+    return _stable(content) if role == "system" else _canonical(content)
+
+
+@lru_cache(maxsize=32)
+def _stable(content: str) -> str:
+    return _canonical(content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ status, the headers and the body off its own exception and asks here.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import time
@@ -43,16 +44,38 @@ _UNSAFE_MESSAGE = re.compile(
 )
 # The 401 of some providers repeats the start and the end of the key that was sent.
 _LOOKS_LIKE_A_KEY = re.compile(r"\bsk-[\w*.-]{4,}")
+_HALF_HIDDEN = r"[\w-]*(?:\*|\.\.|…|•)[\w*.…•-]*"
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """`text` without the secrets and what looks like a key, in a line or two."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    text = _LOOKS_LIKE_A_KEY.sub("sk-***", text)
-    text = " ".join(text.split())
+    text = " ".join(_LOOKS_LIKE_A_KEY.sub("sk-***", without(text, secrets)).split())
     return text if len(text) <= MESSAGE_LIMIT else text[:MESSAGE_LIMIT] + " [cut]"
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """`text` without the secrets, whole or half hidden behind stars."""
+    for secret in secrets:
+        if secret and secret[:4] in text:
+            text = text.replace(secret, "***")
+            text = re.sub(re.escape(secret[:4]) + _HALF_HIDDEN, "***", text)
+    return text
+
+
+class Unlogged(logging.Filter):
+    """Takes secrets out of what an SDK logs: at its debug level it shows what a server echoes."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        super().__init__()
+        self._secrets = tuple(secrets)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Every record passes, its message and traceback as text without the secrets."""
+        record.msg, record.args = without(record.getMessage(), self._secrets), ()
+        if record.exc_info:
+            told = logging.Formatter().formatException(record.exc_info)
+            record.exc_text, record.exc_info = without(told, self._secrets), None
+        return True
 
 
 def scrub_chain(exc: BaseException | None, secrets: Iterable[str]) -> None:
@@ -65,11 +88,19 @@ def scrub_chain(exc: BaseException | None, secrets: Iterable[str]) -> None:
     seen: set[int] = set()
     while secrets and exc is not None and id(exc) not in seen:
         seen.add(id(exc))
-        exc.args = tuple(scrub(arg, secrets) if isinstance(arg, str) else arg for arg in exc.args)
+        exc.args = tuple(_argument(arg, secrets) for arg in exc.args)
         # litellm's classes print their `message`, not their args.
         if isinstance(message := getattr(exc, "message", None), str):
             exc.message = scrub(message, secrets)  # type: ignore[attr-defined]
         exc = exc.__cause__ or exc.__context__
+
+
+def _argument(argument: Any, secrets: list[str]) -> Any:
+    """An exception's argument without the secrets; anything but text that shows one, as text."""
+    if isinstance(argument, str):
+        return scrub(argument, secrets)
+    shown = repr(argument)
+    return scrub(shown, secrets) if any(secret in shown for secret in secrets) else argument
 
 
 def error_for_status(

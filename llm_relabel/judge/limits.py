@@ -128,13 +128,15 @@ class Limits:
 
     def leave(self, call: Pass, ended: Completion | ProviderError | None) -> None:
         """The call is over. None: it was cancelled."""
-        if isinstance(ended, Completion):
-            self._learn_from(call, ended)
-            self.allowed = min(self._most, self.allowed + GROWTH * self._most / self.allowed)
-        elif isinstance(ended, RateLimited):
-            self._slow_down(ended.retry_after)
-            self.learn(ended.headers)
-        self._free()
+        try:
+            if isinstance(ended, Completion):
+                self._learn_from(call, ended)
+                self.allowed = min(self._most, self.allowed + GROWTH * self._most / self.allowed)
+            elif isinstance(ended, RateLimited):
+                self._slow_down(ended.retry_after)
+                self.learn(ended.headers)
+        finally:
+            self._free()  # whatever an answer's figures do: a lost place is lost for the whole run
 
     def learn(self, headers: Mapping[str, str]) -> None:
         """Take the provider's own account of its limits, where the job names none."""

@@ -104,7 +104,7 @@ class LLMJudge:
         """Make no further call: those that wait for their turn end with Paused(`reason`)."""
         self._metered.limits.stop(reason)
 
-    # One question, step by step: `judge/batch.py` takes the same steps for many at once.
+    # One question, step by step: `judge/batch/` takes the same steps for many at once.
 
     def question(self, ask: Ask, item: Item) -> Question:
         """What an ask puts to the provider."""
@@ -211,6 +211,8 @@ class LLMJudge:
         try:
             settled = await self._settle(question)
         except BaseException as error:
+            # No verdict will tell what the attempts so far took.
+            self.budget.lost += question.bill.cost
             # As a result: an exception that nobody waits for would be reported as lost.
             running.set_result(error)
             raise

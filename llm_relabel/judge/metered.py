@@ -31,8 +31,8 @@ class Bill:
 
 
 def charged(completion: Completion, prices: Prices | None, worst: float) -> float:
-    """What an answered attempt cost; its worst case where the provider reports no usage."""
-    told = completion.tokens.input or completion.tokens.output
+    """What an answered attempt cost; its worst case where usage, or half of it, is not told."""
+    told = completion.tokens.input and completion.tokens.output
     return cost_of(completion.tokens, prices) if told else worst
 
 

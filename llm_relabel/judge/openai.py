@@ -7,7 +7,7 @@ and costs twice the CPU; the default transport, which litellm's pin leaves us wi
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -25,14 +25,16 @@ from llm_relabel.errors import (
     Unreachable,
 )
 from llm_relabel.judge.chat import ChatRequest, Completion
-from llm_relabel.judge.faults import error_for_status, scrub, scrub_chain
+from llm_relabel.judge.faults import Unlogged, error_for_status, scrub, scrub_chain, without
 from llm_relabel.judge.keys import DUMMY, Key, endpoint, is_custom, is_loopback
 from llm_relabel.judge.wire import (
     KEEPALIVE_SECONDS,
+    PlainSending,
     clean,
     connection_lost,
     count,
     never_connected,
+    read_json,
     timed_out,
     within,
 )
@@ -56,6 +58,10 @@ _OTHERS: dict[str, type[ProviderError]] = {
 }
 
 
+class _Client(PlainSending, openai.DefaultAioHttpClient):
+    """The SDK's aiohttp client, less what we never use."""
+
+
 class OpenAIProvider:
     """One OpenAI-compatible endpoint: single attempts, no environment variable obeyed."""
 
@@ -65,6 +71,8 @@ class OpenAIProvider:
         self.model = section.name
         self.base_url = endpoint(section)
         self._key = key or Key(DUMMY)
+        if self._key.secrets:
+            logging.getLogger("openai._base_client").addFilter(Unlogged(self._key.secrets))
         self._custom = is_custom(section)
         # Older and other servers know only the old name; OpenAI's reasoning models only the new.
         self._limit_name = "max_tokens" if self._custom else "max_completion_tokens"
@@ -73,7 +81,7 @@ class OpenAIProvider:
             base_url=self.base_url,
             max_retries=0,
             timeout=None,
-            http_client=openai.DefaultAioHttpClient(
+            http_client=_Client(
                 # With no limit of our own aiohttp would apply its default of 100.
                 limits=httpx.Limits(
                     max_connections=section.concurrency, keepalive_expiry=KEEPALIVE_SECONDS
@@ -83,6 +91,8 @@ class OpenAIProvider:
                 trust_env=not is_loopback(self.base_url or ""),
             ),
         )
+        # Whole: the SDK takes longer to join the two at every call than to write the body.
+        self._url = str(self.client.base_url).rstrip("/") + "/chat/completions"
         # The SDK fills these from the environment whenever it is given none.
         self.client.organization = None
         self.client.project = None
@@ -119,7 +129,7 @@ class OpenAIProvider:
         started = time.perf_counter()
         try:
             response = await self.client.post(
-                "/chat/completions",
+                self._url,
                 cast_to=httpx.Response,
                 body=self.payload(request),
                 # An admin key in the environment must not ride along.
@@ -133,11 +143,15 @@ class OpenAIProvider:
             raise RequestRejected(
                 f"{self.name}: the request could not be made: {scrub(str(exc), self._key.secrets)}"
             ) from exc
+        except Exception as exc:
+            # A fault of ours or of the SDK ends the run, and its traceback is printed.
+            scrub_chain(exc, self._key.secrets)
+            raise
         return self._read(response, time.perf_counter() - started)
 
     def _read(self, response: httpx.Response, seconds: float) -> Completion:
         try:
-            body = json.loads(response.content)
+            body = read_json(response.content)
         except ValueError as exc:
             raise TransientError(
                 f"{self.name} answered with a body that is not JSON", may_be_billed=True
@@ -208,8 +222,9 @@ def read_completion(
     tokens = read_usage(body.get("usage"))
     finish = choice.get("finish_reason")
     if message.get("refusal") or finish == "content_filter":
-        return Completion(_text(message.get("refusal")), tokens, "refusal", seconds, headers)
-    text = _text(message.get("content"))
+        said = without(_text(message.get("refusal")), secrets)
+        return Completion(said, tokens, "refusal", seconds, headers)
+    text = without(_text(message.get("content")), secrets)
     return Completion(text, tokens, "length" if finish == "length" else "end", seconds, headers)
 
 

@@ -25,6 +25,10 @@ from llm_relabel.tasks import Answer, InvalidAnswer, Unit
 # "string", the prompt still lists every label, and the answer is checked here as always.
 ENUM_LIMIT = 100
 
+# Characters of an unusable answer that a message repeats. They may be the item's own words, and
+# the message goes back to the judge.
+SHOWN = 100
+
 _CODE_FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
@@ -90,10 +94,10 @@ class Classification:
     def decode(self, targets: Targets, row: int) -> LabelValue:
         if not targets.known[row]:
             return None
-        present = np.flatnonzero(targets.matrix[row])
+        present = targets.matrix[row]
         if self.multi_label:
-            return tuple(self.class_names[column] for column in present)
-        return self.class_names[int(present[0])]
+            return tuple(self.class_names[column] for column in np.flatnonzero(present))
+        return self.class_names[int(present.argmax())]
 
     def to_arrow(self, targets: Targets) -> pa.Array:
         names = pa.array(self.class_names)
@@ -214,13 +218,15 @@ class Classification:
                 if many.verdict == self._unsure:
                     return Answer(None, "unsure", many.confidence, many.rationale)
                 if many.verdict != "decided":
-                    raise InvalidAnswer(f"the verdict {many.verdict!r} is not one of the allowed")
+                    raise InvalidAnswer(
+                        f"the verdict {many.verdict!r:.{SHOWN}} is not one of the allowed"
+                    )
                 return Answer(self.check_label(many.labels), None, many.confidence, many.rationale)
             one = _OneLabel.model_validate_json(text)
         except ValidationError as error:
             found = error.errors()[0]
             place = ".".join(str(part) for part in found["loc"])
-            raise InvalidAnswer(f"{place + ': ' if place else ''}{found['msg']}") from None
+            raise InvalidAnswer(f"{place + ': ' if place else ''}{found['msg'][:SHOWN]}") from None
         abstained = {self._none: "none_fits", self._unsure: "unsure"}.get(one.label)
         label = None if abstained else self.check_label(one.label)
         return Answer(label, abstained, one.confidence, one.rationale)
@@ -228,7 +234,7 @@ class Classification:
     def check_label(self, value: Any) -> LabelValue:
         if self.multi_label:
             if not isinstance(value, list | tuple):
-                raise InvalidAnswer(f"{value!r} is not a list of labels")
+                raise InvalidAnswer(f"{value!r:.{SHOWN}} is not a list of labels")
             for name in value:
                 self._check_name(name)
             return tuple(name for name in self.class_names if name in set(value))
@@ -236,8 +242,10 @@ class Classification:
 
     def _check_name(self, name: Any) -> str:
         if not isinstance(name, str) or name not in self._column:
-            hint = nearest(str(name), self.class_names)
-            raise InvalidAnswer(f"the label {name!r} is not one of the defined labels{hint}")
+            hint = nearest(str(name)[:SHOWN], self.class_names)
+            raise InvalidAnswer(
+                f"the label {name!r:.{SHOWN}} is not one of the defined labels{hint}"
+            )
         return name
 
     # Units
