@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check install browser format clean
+.PHONY: demo test check install browser evals format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llm-relabel demo
@@ -19,6 +19,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 install: $(VENV)/.installed
+
+# Every benchmark that the data in LLM_RELABEL_DATA allows, and the table of results; hours.
+evals: $(VENV)/.installed-dev
+	$(PIP) --editable '.[evals]'
+	$(BIN)/python evals/everything.py
 
 # The report's page is tested in a real Chromium. It is installed only where that is plainly
 # possible (as root, with apt); elsewhere those tests skip and say why. Never fails the build.

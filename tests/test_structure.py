@@ -30,6 +30,7 @@ LAYERS = [
     ["predictions", "planning"],
     ["judge", "combine", "controls"],
     ["beliefs"],
+    ["audit"],
     ["decide", "changes"],
     ["runs", "summary", "pilot"],
     ["judging", "deciding", "sheets", "review"],

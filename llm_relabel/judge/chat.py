@@ -44,19 +44,46 @@ class ChatRequest:
 
         Timeouts, limits, cache marks and batch ids are left out on purpose.
         """
+        frame = _frame(
+            provider, model, base_url, self.max_output_tokens, _Same(self.params),
+            _Same(self.schema),
+        )  # fmt: skip
         messages = ",".join(
             f'["{message.role}",{_text(message.role, message.content)}]'
             for message in self.messages
         )
-        # What `json.dumps` with sorted keys would write; the long system message, which is the
-        # same in all requests of a job, is encoded once.
-        asked = (
-            f'{{"base_url":{_canonical(base_url)},"max_output_tokens":{self.max_output_tokens},'
-            f'"messages":[{messages}],"model":{_canonical(model)},'
-            f'"params":{_canonical(dict(self.params))},"provider":{_canonical(provider)},'
-            f'"repeat":{repeat},"schema":{_canonical(self.schema)}}}'
-        )
+        asked = f"{frame[0]}{messages}{frame[1]}{repeat}{frame[2]}"
         return hashlib.sha256(asked.encode()).hexdigest()
+
+
+class _Same:
+    """A mapping of a judge, known again by being the same object; it is never changed."""
+
+    def __init__(self, value: Mapping[str, Any] | None) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        # The cache keeps `value` alive, so no other object can have its id.
+        return isinstance(other, _Same) and other.value is self.value
+
+
+@lru_cache(maxsize=256)
+def _frame(
+    provider: str, model: str, base_url: str | None, most: int, params: _Same, schema: _Same
+) -> tuple[str, str, str]:
+    """What stands around the messages and the repeat in the canonical JSON of a request.
+
+    It is the same in all requests of a judge, so it is written once.
+    """
+    return (
+        f'{{"base_url":{_canonical(base_url)},"max_output_tokens":{most},"messages":[',
+        f'],"model":{_canonical(model)},"params":{_canonical(dict(params.value or {}))},'
+        f'"provider":{_canonical(provider)},"repeat":',
+        f',"schema":{_canonical(schema.value)}}}',
+    )
 
 
 def _text(role: str, content: str) -> str:

@@ -1,0 +1,230 @@
+"""Every benchmark that the data at hand allows, and the table of what they found.
+
+    LLM_RELABEL_DATA=... python evals/everything.py [--only NAME ...] [--table]
+
+Runs each script as its own process, goes on when one fails, and writes `results/README.md` and
+`results/table.json` with every headline figure, its interval where it has one, the command and
+the date; the project's README shows the same table. `--table` only writes the table anew from
+the results that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from machine import RESULTS, table
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+
+Row = tuple[str, str]
+Headlines = Callable[[dict[str, Any]], Iterator[Row]]
+
+
+def of_flagging(r: dict[str, Any]) -> Iterator[Row]:
+    for noise, (ours, target) in r["targets"].items():
+        yield (
+            f"finding wrong labels, TREC-6, {noise}: average precision",
+            f"{ours:.3f} (aim {target})",
+        )
+
+
+def of_agreement(r: dict[str, Any]) -> Iterator[Row]:
+    equal = sum(each["equal"] for each in r["results"])
+    yield (
+        "recorded LLMs whose accuracy and kappa equal the sets' READMEs",
+        f"{equal} of {len(r['results'])}",
+    )
+
+
+def of_intervals(r: dict[str, Any]) -> Iterator[Row]:
+    shares = [e["covered"] for e in r["results"] if e["of"] == "share"]
+    rest = [e["covered"] for e in r["results"] if e["of"] != "share" and e["n"] >= 100]
+    yield (
+        f"coverage of 95% intervals, {r['simulations']:,} simulations: shares; others, n >= 100",
+        f"at least {min(shares):.1%}; at least {min(rest):.1%}",
+    )
+
+
+def of_relabeling(r: dict[str, Any]) -> Iterator[Row]:
+    means = r["means"]
+    yield (
+        f"right labels, mean over {len(r['results'])} recorded LLMs as judge, no spot-check",
+        f"{means['given']:.1%} before, {means['ours']:.1%} after (judge alone "
+        f"{means['judge_alone']:.1%}, cleanlab's fix {means['cleanlab']:.1%})",
+    )
+
+
+def of_decide(r: dict[str, Any]) -> Iterator[Row]:
+    for case in r["cases"]:
+        ours = case["methods"]["fuse"]
+        yield (
+            f"{case['name']}: right labels before, after",
+            f"{case['before']:.1%}, {ours['mean']:.1%} ({ours['least']:.1%} to "
+            f"{ours['most']:.1%}) for {case['calls']:.0%} of the calls",
+        )
+
+
+def of_spot_checks(r: dict[str, Any]) -> Iterator[Row]:
+    totals = r["totals"]
+    yield (
+        f"choosing by 100 spot-checks, {totals['runs']} runs: mean accuracy",
+        f"{totals['auto']['accuracy']:.1%} (given {totals['given']:.1%}, judge "
+        f"{totals['judge']:.1%}, best in hindsight {totals['best']:.1%})",
+    )
+    covered = min(r["coverage"].values())
+    yield "the certificate's 95% interval, through the choice", f"covers at least {covered:.1%}"
+
+
+def of_throughput(r: dict[str, Any]) -> Iterator[Row]:
+    ratios = r["ratios"]
+    yield (
+        "calls a second, concurrency 64 and 256: ours over the bare SDK loop",
+        ", ".join(f"{each['provider']} {each['ours_over_sdk']:.2f}" for each in ratios),
+    )
+    yield (
+        "the same over bare litellm",
+        ", ".join(f"{each['ours_over_litellm']:.1f}" for each in ratios),
+    )
+    yield (
+        "2,000 items end to end",
+        f"{statistics.median(r['end_to_end']['per_second']):.0f} items a second",
+    )
+
+
+def of_faults(r: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"{r['items']:,} items under faults and {r['kills']} kills: with a verdict; paid again",
+        f"{r['with a verdict']:,}; {r['answers paid again']} of at most "
+        f"{r['most that were in flight at the kills']} in flight",
+    )
+
+
+def of_money(r: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"{len(r['runs'])} random runs under a money cap: over it",
+        str(sum(bool(run["problems"]) for run in r["runs"])),
+    )
+
+
+def of_hostile(r: dict[str, Any]) -> Iterator[Row]:
+    checks = r["checks"]
+    told = ", ".join(
+        f"{sum(len(e[kind]) for e in checks)} {kind}" for kind in ("escapes", "leaks", "crashes")
+    )
+    texts = sum(r["families"].values())
+    yield f"{texts} hostile texts through every provider and whole runs", told
+
+
+def of_large(r: dict[str, Any]) -> Iterator[Row]:
+    found = r["results"]
+    yield (
+        f"{r['rows']:,} items: eval, report, size of the page",
+        f"{found['eval']['seconds']:.0f} s, {found['report']['seconds']:.0f} s, "
+        f"{r['report_mb']:.1f} MB",
+    )
+
+
+# Name, whether it needs the data folder, its headline figures.
+SCRIPTS: list[tuple[str, bool, Headlines | None]] = [
+    ("flagging", True, of_flagging),
+    ("relabeling", True, of_relabeling),
+    ("decide", True, of_decide),
+    ("spot_checks", True, of_spot_checks),
+    ("agreement", True, of_agreement),
+    ("intervals", False, of_intervals),
+    ("judge_throughput", False, of_throughput),
+    ("faults", False, of_faults),
+    ("money_cap", False, of_money),
+    ("hostile", False, of_hostile),
+    ("large", False, of_large),
+    ("overhead", False, None),
+    ("load_rows", False, None),
+    ("embedded_judge", True, None),
+]
+
+
+def run(name: str) -> str | None:
+    """Run one script; why it failed, or None."""
+    print(f"--- {name}", file=sys.stderr)
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=False)
+    print(f"--- {name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return None if done.returncode == 0 else f"exit {done.returncode}"
+
+
+def headlines() -> list[dict[str, str]]:
+    """The table from the results that are there; a script without results has no row."""
+    found = []
+    for name, _, told in SCRIPTS:
+        path = RESULTS / f"{name}.json"
+        if told is None or not path.exists():
+            continue
+        results = json.loads(path.read_text(encoding="utf-8"))
+        for what, figure in told(results):
+            found.append({
+                "what": what, "figure": figure, "command": f"python evals/{name}.py",
+                "results": f"{name}.md", "date": results["about"]["date"],
+            })  # fmt: skip
+    return found
+
+
+def write_table(failed: dict[str, str]) -> None:
+    """`results/README.md`, `results/table.json`, and the README's part."""
+    rows = headlines()
+    versions = {}
+    for name, _, _ in SCRIPTS:
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            versions.update(json.loads(path.read_text(encoding="utf-8")).get("about", {}))
+    lines = table(
+        ["what", "figure", "results", "date"],
+        [[r["what"], r["figure"], f"[{r['command']}]({r['results']})", r["date"]] for r in rows],
+    )
+    text = f"# Results\n\n`make evals` writes this table.\n\n{lines}\n\nVersions: {versions}\n"
+    if failed:
+        text += "\nFailed: " + "; ".join(f"{n}: {why}" for n, why in failed.items()) + "\n"
+    (RESULTS / "README.md").write_text(text, encoding="utf-8")
+    measured = {"rows": rows, "versions": versions, "failed": failed}
+    (RESULTS / "table.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    shown = table(
+        ["what", "figure", "how"],
+        [[r["what"], r["figure"], f"[results](evals/results/{r['results']})"] for r in rows],
+    )
+    readme = README.read_text(encoding="utf-8")
+    head, _, rest = readme.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    README.write_text(f"{head}{BEGIN}\n{shown}\n{END}{tail}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    wanted = parser.parse_args()
+    failed: dict[str, str] = {}
+    for name, needs_data, _ in SCRIPTS:
+        if wanted.table or (wanted.only and name not in wanted.only):
+            continue
+        if needs_data and not os.environ.get("LLM_RELABEL_DATA"):
+            failed[name] = "left out: LLM_RELABEL_DATA is not set"
+        elif (why := run(name)) is not None:
+            failed[name] = why
+    write_table(failed)
+    for name, why in failed.items():
+        print(f"{name}: {why}", file=sys.stderr)
+    sys.exit(bool([why for why in failed.values() if why.startswith("exit")]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""What spot-checks decide: which policy, which changes are applied, and how good the labels are.
+
+`checks.py` holds the audited rows and estimates from them, `candidates.py` the labels that each
+policy would give, `choosing.py` picks one and gates its changes, `certificate.py` certifies the
+result by audits that did not choose it.
+"""
+
+from llm_relabel.audit.candidates import Evidence
+from llm_relabel.audit.certificate import certify
+from llm_relabel.audit.checks import Audits
+from llm_relabel.audit.choosing import Choice, choose
+
+__all__ = ["Audits", "Choice", "Evidence", "certify", "choose"]

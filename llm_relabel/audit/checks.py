@@ -1,0 +1,120 @@
+"""Audited rows, drawn by strata, and what they say of all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from llm_relabel.agreement.intervals import LEVEL, Figure
+from llm_relabel.records import LabelValue, Targets
+from llm_relabel.tasks import Task
+
+FOLDS = 4
+DRAWS = 20_000
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Audits:
+    """A probability sample of rows with people's labels.
+
+    `rows` (n,) are row numbers, `truth` their labels as Targets of n rows; `stratum` (n,) codes,
+    `sizes` (strata,) how many rows each stratum has in the data.
+    """
+
+    rows: NDArray[np.int64]
+    truth: Targets
+    stratum: NDArray[np.int64]
+    sizes: Values
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def right(self, task: Task, labels: Targets) -> Values:
+        """(n,) 1 where `labels` (of all rows) are the audited label, else 0."""
+        theirs = Targets(labels.matrix[self.rows], labels.known[self.rows], labels.exclusive)
+        return np.asarray(~task.differs(theirs, self.truth), dtype=np.float64)
+
+    def people(self, task: Task, chosen: NDArray[np.bool_]) -> dict[int, LabelValue]:
+        """The audited labels of the chosen audits, by row."""
+        places = np.flatnonzero(chosen).tolist()
+        return {int(self.rows[place]): task.decode(self.truth, place) for place in places}
+
+    def mean(self, values: Values, chosen: NDArray[np.bool_] | None = None) -> float:
+        """The mean over all rows of the data, estimated from (n,) audited values by strata."""
+        chosen = np.ones(len(self), dtype=np.bool_) if chosen is None else chosen
+        total = weight = 0.0
+        for code, size in enumerate(self.sizes):
+            here = chosen & (self.stratum == code)
+            if here.any():
+                total += size * float(values[here].mean())
+                weight += size
+        return total / weight if weight else float("nan")
+
+    def folds(self, seed: int) -> NDArray[np.int64]:
+        """(n,) fold numbers, every stratum spread evenly over them."""
+        rng = np.random.default_rng(seed)
+        found = np.zeros(len(self), dtype=np.int64)
+        for code in range(len(self.sizes)):
+            here = np.flatnonzero(self.stratum == code)
+            found[here] = rng.permutation(np.arange(len(here)) + int(rng.integers(FOLDS))) % FOLDS
+        return found
+
+    def interval(self, values: Values, *, seed: int = 0) -> Figure:
+        """`mean` of 0/1 `values` with a 95% interval that is never too short.
+
+        Each stratum's share has the two Beta distributions whose quantiles are Clopper's and
+        Pearson's bounds; both ends are quantiles of their sum by strata, drawn at random.
+        """
+        rng = np.random.default_rng(seed)
+        low, high, weight = np.zeros(DRAWS), np.zeros(DRAWS), 0.0
+        for code, size in enumerate(self.sizes):
+            here = self.stratum == code
+            count = int(here.sum())
+            if not count:
+                continue
+            hits = float(values[here].sum())
+            weight += size
+            low += size * (rng.beta(hits, count - hits + 1, DRAWS) if hits else 0.0)
+            high += size * (rng.beta(hits + 1, count - hits, DRAWS) if hits < count else 1.0)
+        if not weight:
+            return Figure(None, None, None, 0)
+        ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        return Figure(
+            self.mean(values), float(np.quantile(low / weight, ends[0])),
+            float(np.quantile(high / weight, ends[1])), len(self),
+        )  # fmt: skip
+
+
+@cache
+def lower_bound(wins: int, of: int) -> float:
+    """The one-sided 95% lower bound of a share (Clopper and Pearson, 1934); 0 of nothing."""
+    return float(beta.ppf(0.05, wins, of - wins + 1)) if wins else 0.0
+
+
+def make_audits(
+    task: Task, rows: Sequence[int], labels: Sequence[LabelValue], strata: Sequence[Any],
+    probabilities: Sequence[float],
+) -> Audits:  # fmt: skip
+    """Audits from rows that were drawn with these probabilities, each equal in its stratum."""
+    truth = Targets(
+        np.zeros((len(rows), len(task.class_names)), dtype=np.bool_),
+        np.zeros(len(rows), dtype=np.bool_), task.exclusive,
+    )  # fmt: skip
+    for place, label in enumerate(labels):
+        task.put(truth, place, label)
+    names = list(dict.fromkeys(strata))
+    stratum = np.array([names.index(name) for name in strata], dtype=np.int64)
+    # Who was drawn and gave no answer leaves the others of the stratum to stand for all.
+    sizes = np.zeros(len(names))
+    for code in range(len(names)):
+        here = np.flatnonzero(stratum == code)
+        sizes[code] = sum(1 / probabilities[int(place)] for place in here)
+    return Audits(np.array(rows, dtype=np.int64), truth, stratum, sizes)
