@@ -194,6 +194,75 @@ def cancel(run: str) -> None:
     _say(cancel_run(Path(run)))
 
 
+class _EitherOrder(click.Group):
+    """A group whose commands take RUN, written after the command's word or before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`RUN sample ...` is read as `sample RUN ...`."""
+        if len(args) > 1 and args[0] not in self.commands and args[1] in self.commands:
+            args = [args[1], args[0], *args[2:]]
+        return super().parse_args(ctx, args)
+
+
+@cli.group(cls=_EitherOrder)
+def review() -> None:
+    """Human spot-checks: a person looks at some items, and sees neither label nor verdict."""
+
+
+@review.command("sample")
+@click.argument("run", type=click.Path())
+@click.option(
+    "--size", type=click.IntRange(min=0), default=100, show_default=True,
+    help="How many more items to draw at random.",
+)  # fmt: skip
+@click.option(
+    "--effort", type=click.IntRange(min=0), default=0, metavar="N",
+    help="Besides, up to N items whose judge abstained or whose sources disagree.",
+)  # fmt: skip
+def review_sample(run: str, size: int, effort: int) -> None:
+    """Draw items for people to look at. Again, it adds to them."""
+    from llm_relabel.review import Review, draw_sample
+
+    _say(draw_sample(Review(Path(run)), size, effort).told())
+
+
+@review.command("export")
+@click.argument("run", type=click.Path())
+@click.option(
+    "--format", "kind", default="csv", show_default=True,
+    type=click.Choice(["csv", "jsonl", "label-studio", "argilla"]),
+)  # fmt: skip
+@click.option("-o", "--output", required=True, help="The file to write.")
+@click.option("--reviewer", help="Leave out what this person has answered already.")
+def review_export(run: str, kind: str, output: str, reviewer: str | None) -> None:
+    """Write the items to review for a spreadsheet or a labeling tool."""
+    from llm_relabel.review import Review, export_items
+
+    _say(export_items(Review(Path(run)), kind, Path(output), reviewer))
+
+
+@review.command("import")
+@click.argument("run", type=click.Path())
+@click.argument("file", type=click.Path())
+@click.option("--reviewer", help="Who answered; a labeling tool's export names its annotators.")
+def review_import(run: str, file: str, reviewer: str | None) -> None:
+    """Take over the answers in FILE: CSV, JSONL, Label Studio's or Argilla's export."""
+    from llm_relabel.review import Review, import_answers
+
+    _say(import_answers(Review(Path(run)), Path(file), reviewer).told())
+
+
+@review.command("serve")
+@click.argument("run", type=click.Path())
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
+@click.option("--reviewer", default="reviewer", show_default=True, help="Who answers.")
+def review_serve(run: str, port: int, reviewer: str) -> None:
+    """Review on a page in your browser, on this machine only. Each answer is kept at once."""
+    from llm_relabel.review.server import serve
+
+    serve(Path(run), reviewer, port, _say)
+
+
 @cli.group()
 def cache() -> None:
     """The verdict cache, shared by all runs (folder: LLM_RELABEL_CACHE)."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel import decide
+from llm_relabel.audit import Audited
 from llm_relabel.beliefs import Beliefs
 from llm_relabel.combine import Opinion
 from llm_relabel.preparation import Prepared
-from llm_relabel.records import Change, Decision, LabelIssue, LabelValue
+from llm_relabel.records import Change, Decision, LabelIssue, LabelValue, Targets
 from llm_relabel.summary import RoundTally
 
 
@@ -57,29 +58,40 @@ class Deciding:
         issues: Sequence[LabelIssue],
         opinions: Mapping[str, Opinion],
         beliefs: Beliefs,
+        audited: Audited | None = None,
     ) -> Decided:
         """Decide the judged `issues` of round `number`, and under `fuse` every other open row.
 
-        An issue without an opinion waits for its verdict.
+        An issue without an opinion waits for its verdict. Where spot-checks chose, their choice
+        decides every row, also against what an earlier round changed; a person's own answer is
+        final.
         """
         task, decided = self._prepared.task, Decided()
         # The evidence on frozen rows contradicts itself; they stay as they are.
         closed = set(self.frozen) | {issue.row for issue in issues}
-        believed = beliefs.belief_in(beliefs.labels)
+        chosen = audited.choice.labels if audited is not None and audited.choice else None
+        labels = beliefs.labels if chosen is None else chosen
+        fused = self.policy == "fuse" or chosen is not None
+        believed = beliefs.belief_in(labels)
         for issue in issues:
             opinion = opinions.get(issue.id)
             if opinion is None:
                 continue
-            if self.policy == "fuse" and _is_open(opinion):
-                label = task.decode(beliefs.labels, issue.row)
+            if fused and (_is_open(opinion) or chosen is not None):
+                label = task.decode(labels, issue.row)
                 decisions = decide.decide_fused(
                     issue, opinion, task, label, float(believed[issue.row])
                 )
             else:
                 decisions = decide.decide(issue, opinion, task, self.policy)
             self._enter(number, issue, decisions, opinion, decided)
-        if self.policy == "fuse":
-            self._revise(number, beliefs, closed, decided)
+        if fused:
+            may = beliefs.judged & ~beliefs.silent | ~self.current.known
+            if chosen is not None:
+                may = np.ones_like(may)
+            self._revise(number, labels, may, believed, closed, decided)
+        if audited is not None:
+            self._hear(number, audited.people, decided)
         decided.frozen = len(self.frozen)
         decided.at_odds = beliefs.silent | (
             beliefs.judged & task.differs(self.current, beliefs.labels)
@@ -88,28 +100,52 @@ class Deciding:
             "accuracy_believed": {name: round(a, 4) for name, a in beliefs.accuracy.items()},
             "model_weight": round(beliefs.model_weight, 3),
             "doubts": list(beliefs.warnings),
+            **({"spot_checks": audited.facts} if audited is not None else {}),
         }
         return decided
 
-    def _revise(self, number: int, beliefs: Beliefs, closed: set[int], decided: Decided) -> None:
+    def _hear(self, number: int, people: Mapping[int, LabelValue], decided: Decided) -> None:
+        """What people answered outranks everything and is final."""
+        task = self._prepared.task
+        for row, label in people.items():
+            current = task.decode(self.current, row)
+            if label == current:
+                continue
+            issue = self._as_issue(row, current, label)
+            decisions = [
+                replace(decision, source="human", why="a person answered so, blind")
+                for decision in decide.decide_fused(issue, None, task, label, 1.0)
+            ]
+            self._enter(number, issue, decisions, None, decided)
+
+    def _as_issue(self, row: int, current: LabelValue, label: LabelValue) -> LabelIssue:
+        """A row that was not flagged, in the form that decisions are made from."""
+        prepared = self._prepared
+        return LabelIssue(
+            row=row, id=prepared.dataset.ids[row].as_py(),
+            given_label=prepared.task.decode(prepared.given, row), current_label=current,
+            predicted_label=label, label_quality=0.0, reason="low_quality",
+        )  # fmt: skip
+
+    def _revise(
+        self,
+        number: int,
+        labels: Targets,
+        may: NDArray[np.bool_],
+        belief: NDArray[np.float32],
+        closed: set[int],
+        decided: Decided,
+    ) -> None:
         """Rows that were judged in an earlier round, or have no label, take what all now say.
 
         A labeled row that no judge saw keeps its label: the small model alone changes nothing.
         """
-        prepared, task = self._prepared, self._prepared.task
-        moved = task.differs(self.current, beliefs.labels)
-        moved &= ~prepared.dataset.locked & ~beliefs.silent
-        moved &= beliefs.judged | ~self.current.known
+        task = self._prepared.task
+        moved = task.differs(self.current, labels) & ~self._prepared.dataset.locked & may
         moved[list(closed)] = False
-        belief = beliefs.belief_in(beliefs.labels)
         for row in np.flatnonzero(moved).tolist():
-            current = task.decode(self.current, row)
-            label = task.decode(beliefs.labels, row)
-            issue = LabelIssue(
-                row=row, id=prepared.dataset.ids[row].as_py(),
-                given_label=task.decode(prepared.given, row), current_label=current,
-                predicted_label=label, label_quality=0.0, reason="low_quality",
-            )  # fmt: skip
+            current, label = task.decode(self.current, row), task.decode(labels, row)
+            issue = self._as_issue(row, current, label)
             decisions = decide.decide_fused(issue, None, task, label, float(belief[row]))
             self._enter(number, issue, decisions, None, decided)
 

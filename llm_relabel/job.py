@@ -78,6 +78,15 @@ class DecideSection(Section):
     """How verdicts become labels."""
 
     policy: Literal["replace", "agree", "fuse", "auto"] = "auto"
+    min_precision: float | None = None
+
+    @field_validator("min_precision", mode="before")
+    @classmethod
+    def _precision(cls, value: Any) -> Any:
+        value = share_of(value)
+        if value is None or (isinstance(value, float) and 0 < value < 1):
+            return value
+        raise ValueError("must be a share above 0 and below 1, like 90%")
 
 
 class Job(Section):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from llm_relabel import beliefs, changes, controls, decide, journal, pilot, runs
 from llm_relabel.agreement import flagging_against_gold, label_accuracy
+from llm_relabel.audit import Evidence, decide_by
 from llm_relabel.combine import Opinion
 from llm_relabel.deciding import Deciding
 from llm_relabel.detect import within_budget
@@ -34,6 +35,7 @@ from llm_relabel.progress import Progress, Silent, Step
 from llm_relabel.provenance import now, versions
 from llm_relabel.records import LabelIssue, Targets
 from llm_relabel.report import write_report
+from llm_relabel.review import read_answers
 from llm_relabel.runs import RunFolder
 from llm_relabel.sheets import changes_sheet
 from llm_relabel.summary import RoundTally, make_summary
@@ -296,7 +298,12 @@ class JobRunner:
             self.prepared.row_of,
         )
         believed = beliefs.believe(self.prepared.task, self.prepared.given, pred_probs, said)
-        decided = self._deciding.decide(number, issues, opinions, believed)
+        checks = read_answers(self.run, self.prepared.task)
+        evidence = Evidence(
+            self.prepared.task, self.prepared.given, pred_probs, said, believed.judged
+        )
+        audited = decide_by(checks, number, self.prepared, evidence)
+        decided = self._deciding.decide(number, issues, opinions, believed, audited)
         decided.count(tally)
         tally.facts["sources"] = decided.facts
         self._asked.update(opinions)

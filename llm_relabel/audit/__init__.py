@@ -2,12 +2,13 @@
 
 `checks.py` holds the audited rows and estimates from them, `candidates.py` the labels that each
 policy would give, `choosing.py` picks one and gates its changes, `certificate.py` certifies the
-result by audits that did not choose it.
+result by audits that did not choose it; `run_checks.py` brings all of it to a run's rounds.
 """
 
 from llm_relabel.audit.candidates import Evidence
 from llm_relabel.audit.certificate import certify
 from llm_relabel.audit.checks import Audits
 from llm_relabel.audit.choosing import Choice, choose
+from llm_relabel.audit.run_checks import Audited, decide_by
 
-__all__ = ["Audits", "Choice", "Evidence", "certify", "choose"]
+__all__ = ["Audited", "Audits", "Choice", "Evidence", "certify", "choose", "decide_by"]

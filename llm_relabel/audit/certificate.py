@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_relabel.audit.checks import FOLDS, Audits
+from llm_relabel.audit.checks import FOLDS, Audits, Values
 from llm_relabel.audit.choosing import Choice
 
 
@@ -12,20 +12,24 @@ def certify(audits: Audits, choice: Choice, rows: int, *, seed: int = 0) -> dict
     """Final label accuracy and residual noise with 95% intervals; `rows` are in the data.
 
     Each audit judges the label that the procedure gave without it (cross-fitting), so the audits
-    that chose the policy do not certify their own choice. Audited rows carry the person's label;
-    they count as right, the others as the sample says.
+    that chose the policy do not certify their own choice. Audited rows carry the person's label:
+    what was wrong among them is known, and mended, and added to what the sample says of all rows.
     """
     figure = audits.interval(choice.right, seed=seed)
     if figure.value is None or figure.low is None or figure.high is None:
         return {"n": 0, "note": "no spot-check was drawn at random, so nothing is certified"}
-    audited = min(1.0, len(audits) / rows)
+    # Without one audit a gate that just passed may fail, so the cross-fitted figure can be far
+    # too low; never too high. The upper end looks at both.
+    chosen = audits.interval(choice.right_as_chosen, seed=seed)
+    assert chosen.high is not None
 
-    def with_audited(share: float) -> float:
-        return audited + (1 - audited) * share
+    def final(share: float, right: Values) -> float:
+        return min(1.0, share + float(len(audits) - right.sum()) / rows)
 
+    high = max(final(figure.high, choice.right), final(chosen.high, choice.right_as_chosen))
     accuracy = {
-        "value": with_audited(figure.value), "low": with_audited(figure.low),
-        "high": with_audited(figure.high),
+        "value": final(figure.value, choice.right), "low": final(figure.low, choice.right),
+        "high": high,
     }  # fmt: skip
     return {
         "label_accuracy": accuracy,

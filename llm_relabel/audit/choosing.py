@@ -29,7 +29,8 @@ class Choice:
     `estimates` is each policy's accuracy on all rows, cross-fitted and gated; `p` is McNemar's
     exact p-value of the chosen policy against keeping the given labels; `gate` says for each
     group of changes what the audits showed. `right` (n,) is whether each audit found the label
-    right that the same procedure gave without that audit: it certifies.
+    right that the same procedure gave without that audit: it certifies. `right_as_chosen` (n,)
+    lets each audit have its part in the choice and the gate.
     """
 
     policy: str
@@ -39,6 +40,7 @@ class Choice:
     p: float
     gate: list[dict[str, Any]]
     right: Values
+    right_as_chosen: Values
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def choose(
         others[place] = False
         right[place] = best(others)[1][place]
     everyone = np.ones(len(audits), dtype=np.bool_)
-    final, _ = best(everyone)
+    final, as_chosen = best(everyone)
     labels = evidence.candidates(audits.people(task, everyone))[final]
     group = _groups(given, labels, len(task.class_names))
     rejected = (group >= 0) & ~gate.passes(seen[final], everyone)[group]
@@ -94,6 +96,7 @@ def choose(
         p=mcnemar(int(wins.sum()), int(losses.sum())),
         gate=gate.told(seen[final], everyone) if gated else [],
         right=right,
+        right_as_chosen=as_chosen,
     )
 
 

@@ -1,0 +1,73 @@
+"""A run's spot-checks: which of them decide a round, and what they decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llm_relabel.agreement.intervals import TOO_FEW
+from llm_relabel.audit.candidates import Evidence
+from llm_relabel.audit.certificate import certify
+from llm_relabel.audit.checks import Audits, make_audits
+from llm_relabel.audit.choosing import Choice, choose
+from llm_relabel.preparation import Prepared
+from llm_relabel.records import LabelValue
+from llm_relabel.review import SpotCheck
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What people make of one round. `people` are their labels by row, final whatever else is
+    said; `choice` is None where too few were drawn at random to choose by."""
+
+    people: Mapping[int, LabelValue]
+    choice: Choice | None
+    facts: dict[str, Any]
+
+
+def decide_by(
+    checks: list[SpotCheck], number: int, prepared: Prepared, evidence: Evidence
+) -> Audited | None:
+    """Choose policy and changes of round `number` by the spot-checks that were drawn by then.
+
+    None where there are none. Items that were chosen for their conflicts give their own labels
+    and say nothing of other rows; so do answers that were not blind.
+    """
+    heard = [check for check in checks if check.round <= number and check.answer is not None]
+    if not heard:
+        return None
+    row_of, section = prepared.row_of, prepared.job.decide
+    people = {row_of[check.id]: check.answer for check in heard}
+    drawn = [check for check in heard if check.inclusion_probability is not None and check.blind]
+    facts: dict[str, Any] = {
+        "answered": len(heard),
+        "unsure": sum(check.answer is None and check.round <= number for check in checks),
+        "drawn_at_random": len(drawn),
+    }
+    if len(drawn) < TOO_FEW:
+        facts["note"] = (
+            f"fewer than {TOO_FEW} spot-checks were drawn at random: they choose no policy and "
+            "certify nothing"
+        )
+        return Audited(people, None, facts)
+    audits: Audits = make_audits(
+        prepared.task,
+        [row_of[check.id] for check in drawn],
+        [check.answer for check in drawn],
+        [check.stratum for check in drawn],
+        [check.inclusion_probability or 1.0 for check in drawn],
+    )
+    choice = choose(
+        evidence, audits, policy=section.policy, min_precision=section.min_precision,
+        seed=prepared.job.seed,
+    )  # fmt: skip
+    facts |= {
+        "policy": choice.policy,
+        "estimates": {name: round(value, 4) for name, value in choice.estimates.items()},
+        "p_against_keeping": choice.p,
+        "gate": choice.gate,
+        "held_back": int(choice.rejected.sum()),
+        "certificate": certify(audits, choice, len(prepared.dataset), seed=prepared.job.seed),
+    }
+    return Audited(people, choice, facts)

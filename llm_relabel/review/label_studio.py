@@ -1,0 +1,138 @@
+"""Label Studio: tasks and a labeling config to import there, and its exports read back.
+
+Its JSON, JSON-MIN, CSV and TSV exports are read. The config's names are part of the format: they
+come back as columns. https://labelstud.io/guide/export
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from llm_relabel.review.incoming import NO_LABEL, UNSURE, Filled
+from llm_relabel.review.opening import Shown
+from llm_relabel.tasks import Task
+
+ITEM, ANSWER, OTHERWISE, NOTE = "item_id", "answer", "otherwise", "note"
+COLUMNS = frozenset((ITEM, "annotator", "annotation_id", "lead_time"))  # of its flat exports
+
+
+def tasks(items: Sequence[Shown]) -> list[dict[str, Any]]:
+    """One task an item. Its own `id` is Label Studio's, so ours has another name."""
+    return [
+        {
+            "data": {ITEM: item.id}
+            | {f"field_{n}": text for n, text in enumerate(item.fields.values(), start=1)}
+        }
+        for item in items
+    ]
+
+
+def labeling_config(
+    task: Task, fields: Sequence[str], definitions: Sequence[Mapping[str, Any]], instruction: str
+) -> str:
+    """The labeling config (XML) for a project with these tasks."""
+    lines = ["<View>", f'  <Header value={_attribute(instruction)} size="4"/>']
+    for number, name in enumerate(fields, start=1):
+        lines.append(f'  <Header value={_attribute(name)} size="6"/>')
+        lines.append(
+            f'  <Text name="field_{number}" value="$field_{number}" valueType="text" '
+            'granularity="word"/>'
+        )
+    choice = "single" if task.exclusive else "multiple"
+    lines.append(f'  <Choices name="{ANSWER}" toName="field_1" choice="{choice}">')
+    lines += [
+        f"    <Choice value={_attribute(each['name'])} hint={_attribute(each['definition'])}/>"
+        for each in definitions
+    ]
+    lines.append("  </Choices>")
+    lines.append(f'  <Choices name="{OTHERWISE}" toName="field_1" choice="single">')
+    words = (UNSURE,) if task.exclusive else (UNSURE, NO_LABEL)
+    lines += [f"    <Choice value={_attribute(word)}/>" for word in words]
+    lines.append("  </Choices>")
+    lines.append(
+        f'  <TextArea name="{NOTE}" toName="field_1" placeholder="A note" maxSubmissions="1" '
+        'editable="true"/>'
+    )
+    return "\n".join([*lines, "</View>", ""])
+
+
+def from_tasks(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled]:
+    """The answers of a JSON export: each annotation that was submitted and not skipped."""
+    for number, row in enumerate(rows, start=1):
+        data = row.get("data")
+        item_id = data.get(ITEM) if isinstance(data, dict) else None
+        where = f"task {row.get('id', number)}"
+        annotations = row.get("annotations") or row.get("completions") or []
+        if not annotations:
+            yield Filled(where, item_id, None)
+        for each in annotations:
+            if each.get("was_cancelled") or each.get("skipped"):
+                yield Filled(where, item_id, None)
+                continue
+            parts: dict[str, list[str]] = {}
+            for result in each.get("result") or []:
+                value = result.get("value") or {}
+                found = value.get("choices") or value.get("text") or []
+                parts.setdefault(str(result.get("from_name")), []).extend(
+                    [found] if isinstance(found, str) else found
+                )
+            yield _filled(
+                where, item_id, parts, task, _annotator(each.get("completed_by")),
+                str(each.get("updated_at") or each.get("created_at") or ""),
+            )  # fmt: skip
+
+
+def from_flat(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled]:
+    """The answers of a JSON-MIN, CSV or TSV export: one row an annotation."""
+    for number, row in enumerate(rows, start=1):
+        parts = {name: _flat(row.get(name), task) for name in (ANSWER, OTHERWISE, NOTE)}
+        at = str(row.get("updated_at") or row.get("created_at") or "")
+        yield _filled(
+            f"row {number}", row.get(ITEM), parts, task, _annotator(row.get("annotator")), at
+        )
+
+
+def _filled(
+    where: str, item_id: Any, parts: Mapping[str, list[str]], task: Task, annotator: str | None,
+    at: str,
+) -> Filled:  # fmt: skip
+    names = parts.get(ANSWER) or []
+    answer: Any = list(names) or None
+    if task.exclusive and len(names) == 1:
+        answer = names[0]
+    otherwise = (parts.get(OTHERWISE) or [""])[0]
+    note = "\n".join(parts.get(NOTE) or [])
+    return Filled(where, item_id, answer, otherwise, note, annotator, at)
+
+
+def _flat(value: Any, task: Task) -> list[str]:
+    """What the converter made of a control's results: text, an object, a list of either, or the
+    JSON text of these."""
+    if value in (None, ""):
+        return []
+    if isinstance(value, str):
+        if value in task.class_names or value[0] not in "[{":
+            return [value]
+        try:
+            return _flat(json.loads(value), task)
+        except ValueError:
+            return [value]
+    if isinstance(value, dict):
+        return _flat(value.get("choices") or value.get("text"), task)
+    return [
+        text for part in value for text in ([part] if isinstance(part, str) else _flat(part, task))
+    ]
+
+
+def _annotator(found: Any) -> str | None:
+    if isinstance(found, dict):
+        found = found.get("email") or found.get("id")
+    return None if found in (None, "", "None") else str(found)
+
+
+def _attribute(text: str) -> str:
+    # An attribute's line breaks would be read as blanks.
+    return quoteattr(text, {"\n": "&#10;", "\t": "&#9;", "\r": "&#13;"})

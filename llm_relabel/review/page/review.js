@@ -1,0 +1,253 @@
+"use strict";
+// Text of the data is only ever set as textContent. What is on the page can be lost at any time:
+// an answer counts when the server has it on disk, and the next item comes with that reply.
+
+const $ = (id) => document.getElementById(id);
+const KEYS = "123456789abcdefghijklmopqrtvwxyz"; // without n, s, u, which are actions
+const kept = `review ${location.pathname}`;
+// A tab remembers which item it showed, what it put off, and notes not yet saved.
+const tab = Object.assign({ keep: null, skipped: [], notes: {} }, JSON.parse(sessionStorage.getItem(kept) || "{}"));
+
+let setup = null;
+let page = null;
+let chosen = new Set();
+let busy = false;
+
+const remember = () => sessionStorage.setItem(kept, JSON.stringify(tab));
+
+function make(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+function tell(text, bad = false) {
+  $("told").textContent = text;
+  $("told").classList.toggle("bad", bad);
+}
+
+async function ask(path, said) {
+  const options = said && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...said, skipped: tab.skipped }) };
+  const reply = await fetch(path, options);
+  const found = (reply.headers.get("Content-Type") || "").includes("json") ? await reply.json() : { error: await reply.text() };
+  if (!reply.ok && reply.status !== 409) throw new Error(found.error);
+  return [found, reply.status];
+}
+
+// One request at a time: a key held or pressed twice must not answer the next item unseen.
+async function during(work) {
+  if (busy) return;
+  busy = true;
+  document.body.setAttribute("aria-busy", "true");
+  try {
+    await work();
+  } catch (error) {
+    const lost = error instanceof TypeError;
+    tell(lost ? "Not saved: the server does not answer. Start it again, then repeat." : `Not saved: ${error.message}`, true);
+  } finally {
+    busy = false;
+    document.body.removeAttribute("aria-busy");
+  }
+}
+
+function show(found) {
+  page = found;
+  const item = page.item;
+  $("count").textContent = `${page.done} of ${page.total} answered` + (page.skipped ? `, ${page.skipped} skipped` : "");
+  $("bar").max = Math.max(page.total, 1);
+  $("bar").value = page.done;
+  tab.keep = item && item.id;
+  const parts = item
+    ? item.fields.flatMap(([name, text]) => [make("h2", {}, name), make("p", { dir: "auto" }, text)])
+    : [make("p", { class: "end" }, `All ${page.total} items are answered. You may close this page; running the job again decides with your answers.`)];
+  $("fields").replaceChildren(...parts);
+  const was = item && item.was;
+  chosen = new Set(was && !was.unsure ? [].concat(was.answer) : []);
+  $("was").hidden = !was;
+  if (was) $("was").textContent = `Taken back. You had said: ${was.unsure ? "unsure" : [].concat(was.answer).join(", ") || "no label applies"}`;
+  if (was && was.note && !(item.id in tab.notes)) tab.notes[item.id] = was.note;
+  $("note").value = (item && tab.notes[item.id]) || "";
+  $("note-box").hidden = !$("note").value;
+  for (const id of ["save", "none", "unsure", "skip", "note-button"]) $(id).disabled = !item;
+  $("filter").value = "";
+  filter();
+  mark();
+  remember();
+  $("item").scrollTop = 0;
+  scrollTo(0, 0);
+  $("item").focus({ preventScroll: true });
+}
+
+function mark() {
+  for (const button of $("labels").querySelectorAll("button")) {
+    button.disabled = !page.item;
+    button.setAttribute("aria-pressed", chosen.has(button.value));
+  }
+}
+
+const answer = (said, words) => during(async () => {
+  if (!page.item) return;
+  const id = page.item.id;
+  const [found, status] = await ask("answer", { id, seen: page.item.seen, note: $("note").value, ...said });
+  if (status === 409) {
+    show(found);
+    tell("That item was changed in another tab, and this answer was not taken. Here is the next one.", true);
+    return;
+  }
+  delete tab.notes[id];
+  tab.skipped = tab.skipped.filter((each) => each !== id);
+  show(found);
+  tell(`Saved: ${words}`);
+});
+
+function choose(name) {
+  if (!page.item) return;
+  if (setup.exclusive) {
+    answer({ answer: name }, name);
+    return;
+  }
+  chosen.has(name) ? chosen.delete(name) : chosen.add(name);
+  mark();
+}
+
+function save() {
+  if (setup.exclusive) return;
+  const names = setup.labels.map((label) => label.name).filter((name) => chosen.has(name));
+  if (names.length) answer({ answer: names }, names.join(", "));
+  else tell("Nothing is chosen. Press 0 where no label applies.", true);
+}
+
+const skip = () => during(async () => {
+  if (!page.item) return;
+  const id = page.item.id;
+  tab.skipped = [...tab.skipped.filter((each) => each !== id), id];
+  let [found] = await ask("next", {});
+  // Only skipped ones are left: they come round again, the one put off last at the end.
+  if (found.item && tab.skipped.includes(found.item.id)) {
+    [found] = await ask("next", { keep: tab.skipped[0] });
+    tell("Only skipped items are left.");
+  } else tell("Skipped; it comes again at the end.");
+  show(found);
+});
+
+const undo = () => during(async () => {
+  const [found] = await ask("undo", { keep: tab.keep });
+  show(found);
+  tell(found.item && found.item.was ? "Undone; answer it again." : "There is nothing to undo.");
+});
+
+function note() {
+  if (!page.item) return;
+  $("note-box").hidden = false;
+  $("note").focus();
+}
+
+const visible = () => [...$("labels").children].filter((row) => !row.hidden);
+
+function filter() {
+  const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const row of $("labels").children) {
+    row.hidden = !words.every((word) => row.dataset.words.includes(word));
+    row.classList.remove("first");
+  }
+  const left = visible();
+  $("no-match").hidden = left.length > 0;
+  if (words.length && left.length) left[0].classList.add("first");
+}
+
+function moveFirst(step) {
+  const left = visible();
+  if (!left.length) return;
+  const place = left.findIndex((row) => row.classList.contains("first"));
+  left.forEach((row) => row.classList.remove("first"));
+  const next = left[(place + step + left.length) % left.length];
+  next.classList.add("first");
+  next.scrollIntoView({ block: "nearest" });
+}
+
+function inFilter(event) {
+  if (event.key === "Enter") {
+    const first = $("labels").querySelector("li.first:not([hidden])");
+    if (!first) return;
+    event.preventDefault();
+    choose(first.querySelector("button").value);
+    $("filter").value = "";
+    filter();
+    $("item").focus({ preventScroll: true });
+  } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    event.preventDefault();
+    moveFirst(event.key === "ArrowDown" ? 1 : -1);
+  } else if (event.key === "Escape") {
+    $("filter").value = "";
+    filter();
+    $("item").focus({ preventScroll: true });
+  }
+}
+
+const ACTIONS = { s: skip, u: undo, n: note, "?": () => answer({ unsure: true }, "unsure") };
+
+document.addEventListener("keydown", (event) => {
+  if (!page || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (event.target === $("filter")) return inFilter(event);
+  if (event.target === $("note")) {
+    if (event.key === "Escape") $("item").focus({ preventScroll: true });
+    return;
+  }
+  if (event.repeat) return;
+  const key = event.key.toLowerCase();
+  const label = key.length === 1 ? setup.labels[KEYS.indexOf(key)] : undefined;
+  let act = null;
+  if (key in ACTIONS) act = ACTIONS[key];
+  else if (key === "/" && !$("filter").hidden) act = () => $("filter").focus();
+  else if (key === "0" && !setup.exclusive) act = () => answer({ answer: [] }, "no label applies");
+  else if (key === "enter" && !setup.exclusive && !event.target.closest("#actions, summary")) act = save;
+  else if (label) act = () => choose(label.name);
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+
+function row(label, place) {
+  const button = make("button", { type: "button", value: label.name, "aria-pressed": "false" });
+  if (place < KEYS.length) button.append(make("kbd", {}, KEYS[place].toUpperCase()));
+  else button.append(make("span", {}));
+  button.append(make("span", { class: "name" }, label.name), make("span", { class: "about" }, label.definition));
+  button.addEventListener("click", () => choose(label.name));
+  const made = make("li", {}, button);
+  made.dataset.words = `${label.name} ${label.definition} ${label.parent || ""}`.toLowerCase();
+  if (label.examples.length || label.not.length) {
+    const list = (texts) => make("ul", {}, ...texts.map((text) => make("li", { dir: "auto" }, text)));
+    const details = make("details", {}, make("summary", {}, "Examples"));
+    if (label.examples.length) details.append(list(label.examples));
+    if (label.not.length) details.append(make("p", {}, `Not ${label.name}:`), list(label.not));
+    made.append(details);
+  }
+  return made;
+}
+
+$("filter").addEventListener("input", filter);
+$("note").addEventListener("input", () => {
+  tab.notes[page.item.id] = $("note").value;
+  remember();
+});
+for (const [id, act] of [["save", save], ["none", () => answer({ answer: [] }, "no label applies")], ["unsure", ACTIONS["?"]], ["skip", skip], ["undo", undo], ["note-button", note]]) $(id).addEventListener("click", () => page && act());
+
+// Back from another tab or from sleep: what is shown may have been answered meanwhile.
+addEventListener("focus", () => during(async () => {
+  if (!page) return;
+  const [found] = await ask("next", { keep: tab.keep });
+  const item = page.item;
+  if (!item || !found.item || found.item.id !== item.id || found.item.seen !== item.seen) show(found);
+}));
+
+during(async () => {
+  [setup] = await ask("setup");
+  $("who").textContent = `as ${setup.reviewer}`;
+  $("instruction").textContent = setup.instruction;
+  $("filter").hidden = setup.labels.length <= 9;
+  $("save").hidden = $("none").hidden = setup.exclusive;
+  $("labels").replaceChildren(...setup.labels.map(row));
+  const [found] = await ask("next", { keep: tab.keep });
+  show(found);
+});
