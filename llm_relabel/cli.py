@@ -85,11 +85,20 @@ def plan(job: str, overrides: tuple[str, ...], prompts: int) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a job key.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the verdict cache.")
 @click.option(
+    "--min-precision", metavar="P",
+    help="With spot-checks: apply only changes proved right in a share P, such as 90%.",
+)  # fmt: skip
+@click.option(
     "--pilot", type=click.IntRange(min=1),
     help="Judge so many issues first and stop with a projection; run again to go on.",
 )  # fmt: skip
 def run(
-    job: str, limit: int | None, overrides: tuple[str, ...], no_cache: bool, pilot: int | None
+    job: str,
+    limit: int | None,
+    overrides: tuple[str, ...],
+    no_cache: bool,
+    pilot: int | None,
+    min_precision: str | None,
 ) -> None:
     """Run a job unattended. The same command goes on with a run that stopped."""
     from llm_relabel.job import load_job
@@ -99,6 +108,7 @@ def run(
 
     added = [f"detect.budget={limit}"] if limit is not None else []
     added += ["judge.cache=false"] if no_cache else []
+    added += [f"decide.min_precision={min_precision}"] if min_precision is not None else []
     opened = load_job(job, [*overrides, *added])
     summary = JobRunner(opened, progress=for_stderr(), pilot_size=pilot).go()
     _say(told_summary(summary, opened.output_path))

@@ -85,6 +85,9 @@ def make_summary(
     tokens = sum((verdict.tokens for verdict in verdicts), Tokens())
     costs = [verdict.cost for verdict in verdicts if verdict.cost is not None]
     changed = int(prepared.task.differs(prepared.given, final).sum())
+    checked = rounds[-1].facts.get("sources", {}).get("spot_checks") if rounds else None
+    policy = (checked or {}).get("policy") or resolved_policy(prepared.job)
+    doubts = rounds[-1].facts.get("sources", {}).get("doubts", []) if rounds else []
     summary: dict[str, Any] = {
         "status": status,
         "reason": reason,
@@ -105,7 +108,10 @@ def make_summary(
             "note": judge_note(judge),
         },
         "judges": _by_judge(asks, verdicts),
-        "policy": resolved_policy(prepared.job),
+        "policy": policy,
+        "gated": bool((checked or {}).get("gate")),
+        "spot_checks": checked,
+        "doubts": doubts,
         "evidence": prepared.job.judge.evidence,
         "rolled_back": rolled_back,
         "warnings": list(prepared.warnings),

@@ -80,7 +80,10 @@ def gather(run: RunFolder, summary: Mapping[str, Any]) -> Facts:
     return Facts(
         **about,
         notes=_notes(read, summary),
-        headline=words.headline(measures, saved, judges, controls),
+        headline=[
+            *words.certified(summary.get("spot_checks")),
+            *words.headline(measures, saved, judges, controls),
+        ],
         totals=_totals(summary),
         rounds=[_round(entry) for entry in summary["rounds"]],
         measures=measures,
@@ -111,6 +114,28 @@ def sentence(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _trust(summary: Mapping[str, Any]) -> list[str]:
+    """What spot-checks say of the labels, or that there were none, and what makes them doubtful."""
+    checked = summary.get("spot_checks")
+    found = [f"Doubtful: {doubt}." for doubt in summary.get("doubts", [])]
+    if not checked:
+        found.append(
+            "Ungated: nobody spot-checked this run, so its default policy applied all changes and "
+            "nothing certifies the labels. A hundred answers settle it: `llm-relabel review "
+            "sample RUN`, then `review serve RUN`, then the same `run` again."
+        )
+    elif "note" in checked:
+        found.append(f"{checked['note'].capitalize()}.")
+    else:
+        held = checked["held_back"]
+        found.append(
+            f"By {checked['drawn_at_random']} spot-checks the policy `{checked['policy']}` was "
+            f"chosen; {held:,} changes were held back because the spot-checks do not prove that "
+            "such changes do more good than harm."
+        )
+    return found
+
+
 def _notes(read: RunRead | None, summary: Mapping[str, Any]) -> list[str]:
     found = []
     if summary["status"] in ("paused", "interrupted", "running"):
@@ -123,6 +148,7 @@ def _notes(read: RunRead | None, summary: Mapping[str, Any]) -> list[str]:
     if read is None:
         found.append("No round has come far enough to show anything of it.")
         return found
+    found += _trust(summary)
     changed, rows = summary["changed"], summary["rows"]
     if changed == 0:
         found.append(f"Nothing was changed: {_why_nothing(summary)}. The dataset is as it came.")

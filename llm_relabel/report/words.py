@@ -75,6 +75,18 @@ def _silent(judge: Mapping[str, Any]) -> str:
     return f"by {judge['model']}; {judge['abstained']:,} abstained, {judge['failed']:,} failed"
 
 
+def certified(checked: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """The certificate as the first figure, where spot-checks give one."""
+    told = ((checked or {}).get("certificate") or {}).get("label_accuracy")
+    if told is None or checked is None:
+        return []
+    return [{
+        "title": "Certified: labels right", "value": f"{told['value']:.1%}",
+        "interval": f"{told['low'] * 100:.1f} to {told['high']:.1%}",
+        "said": f"of all rows, by {checked['certificate']['n']} blind spot-checks",
+    }]  # fmt: skip
+
+
 def headline(
     measures: Mapping[str, Any] | None,
     saved: Mapping[str, Any] | None,

@@ -1,0 +1,196 @@
+"""Spot-checks decide: policy, gate, certificate, and people's own answers, in whole runs."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import llm_relabel as lr
+from llm_relabel.audit.checks import Audits, lower_bound
+from llm_relabel.records import Targets
+
+ROWS = 400
+
+
+@pytest.fixture
+def big(work: toy.Work) -> toy.Work:
+    """400 rows: a fifth of the labels wrong, the model right in 70%, the judge in 90%."""
+    rng = random.Random(4)
+
+    def mostly(row: int, right: float) -> str:
+        others = [name for name in toy.NAMES if name != toy.truth(row)]
+        return toy.truth(row) if rng.random() < right else rng.choice(others)
+
+    rows = [
+        {"id": f"i{n}", "text": f"{toy.text(n)} {n}", "label": mostly(n, 0.8), "gold": toy.truth(n)}
+        for n in range(ROWS)
+    ]
+    work.write_rows(rows)
+    lines = []
+    for n in range(ROWS):
+        said = mostly(n, 0.7)
+        lines.append({"id": f"i{n}", "pred_probs": [0.7 if c == said else 0.15 for c in toy.NAMES]})
+    work.write_lines("predictions.jsonl", lines)
+    work.write_lines(
+        "recorded.jsonl", [{"id": f"i{n}", "label": mostly(n, 0.9)} for n in range(ROWS)]
+    )
+    return work
+
+
+def review(work: toy.Work, size: int, *, say: Any = toy.truth) -> None:
+    """Draw, answer every item by its row, import."""
+    run = str(work.run_folder)
+    done = work.run("review", "sample", run, "--size", str(size))
+    assert done.returncode == 0, done.stderr
+    out = work.folder / "answers.jsonl"
+    done = work.run("review", "export", run, "--format", "jsonl", "-o", str(out))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    for line in lines:
+        line["answer"] = say(int(line["id"][1:]))
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = work.run("review", "import", run, str(out), "--reviewer", "ann")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_last_round_is_decided_again_without_a_call(big: toy.Work) -> None:
+    lr.relabel(big.job)
+    before = big.summary
+    assert before["gated"] is False
+    assert before["spot_checks"] is None
+    page = (big.run_folder / "report.md").read_text()
+    assert "Ungated" in page
+    asks = [big.lines(f"round-{n}/asks.jsonl") for n in (1, 2)]
+    review(big, 80)
+    lr.relabel(big.job)
+    after = big.summary
+    assert [big.lines(f"round-{n}/asks.jsonl") for n in (1, 2)] == asks
+    checked = after["spot_checks"]
+    assert checked["drawn_at_random"] == checked["certificate"]["n"] == 80
+    told = checked["certificate"]["label_accuracy"]
+    assert told["low"] <= after["gold"]["labels_after"] <= told["high"]
+    assert checked["certificate"]["residual_noise"]["high"] == pytest.approx(1 - told["low"])
+    assert after["gated"] is True
+    assert after["policy"] == checked["policy"] in checked["estimates"]
+    assert "Certified: labels right" in (big.run_folder / "report.md").read_text()
+    # A person's answer is final: every answered row carries it.
+    labels = big.labels()
+    answers = big.lines("review/answers.jsonl")
+    assert all(labels[int(line["id"][1:])] == line["answer"] for line in answers)
+    lr.relabel(big.job)
+    assert big.summary["gold"] == after["gold"], "running again changes nothing"
+
+
+def test_a_judge_that_breaks_labels_is_gated_away(big: toy.Work) -> None:
+    """The judge is never right; `replace` follows it, the gate does not."""
+    wrong = dict(zip(toy.NAMES, toy.NAMES[1:] + toy.NAMES[:1], strict=True))
+    big.write_lines(
+        "recorded.jsonl", [{"id": f"i{n}", "label": wrong[toy.truth(n)]} for n in range(ROWS)]
+    )
+    big.write_job(decide={"policy": "replace"})
+    lr.relabel(big.job)
+    harmed = big.summary["gold"]["labels_after"]
+    assert harmed < big.summary["gold"]["labels_before"]
+    review(big, 80)
+    lr.relabel(big.job)
+    summary = big.summary
+    assert summary["spot_checks"]["held_back"] > 0
+    assert not any(group["applied"] for group in summary["spot_checks"]["gate"])
+    assert summary["gold"]["labels_after"] >= summary["gold"]["labels_before"]
+    # Held back changes are taken back in the log, not forgotten.
+    assert any(line["kind"] == "change" for line in lr.Run(big.run_folder).changes(in_force=False))
+
+
+def test_min_precision_holds_back_what_is_not_proved_that_precise(big: toy.Work) -> None:
+    lr.relabel(big.job)
+    review(big, 80)
+    lr.relabel(big.job, overrides=["decide.min_precision=99%"])
+    strict = big.summary
+    assert strict["spot_checks"]["held_back"] > 0
+    humans = len(big.lines("review/answers.jsonl"))
+    assert strict["changed"] <= humans
+    done = big.run("run", str(big.job), "--min-precision", "60%")
+    assert done.returncode == 0, done.stderr
+    assert big.summary["changed"] > humans
+    done = big.run("run", str(big.job), "--min-precision", "lots")
+    assert done.returncode == 2
+    assert "like 90%" in done.stderr
+
+
+def test_few_answers_are_final_but_choose_nothing(big: toy.Work) -> None:
+    lr.relabel(big.job)
+    policy = big.summary["policy"]
+    review(big, 16)
+    lr.relabel(big.job)
+    checked = big.summary["spot_checks"]
+    assert "certify nothing" in checked["note"]
+    assert big.summary["policy"] == policy
+    labels = big.labels()
+    assert all(
+        labels[int(line["id"][1:])] == line["answer"] for line in big.lines("review/answers.jsonl")
+    )
+
+
+def test_spot_checks_and_not_gold_decide(big: toy.Work) -> None:
+    lr.relabel(big.job)
+    review(big, 60)
+    lr.relabel(big.job)
+    labels = big.labels()
+    rows = [json.loads(line) for line in big.data.read_text().splitlines()]
+    golds = [row["gold"] for row in rows]
+    random.Random(1).shuffle(golds)
+    answers = (big.run_folder / "review").rename(big.folder / "kept-review")
+    big.write_rows([{**row, "gold": gold} for row, gold in zip(rows, golds, strict=True)])
+    big.write_job(output="other")
+    big.run_folder = big.folder / "other"
+    lr.relabel(big.job)
+    Path(answers).rename(big.run_folder / "review")
+    lr.relabel(big.job)
+    assert big.labels() == labels
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_lower_bound_is_clopper_and_pearsons(wins: int, losses: int) -> None:
+    bound = lower_bound(wins, wins + losses)
+    assert 0 <= bound <= (wins / (wins + losses) if wins else 0)
+    if wins and not losses:
+        assert bound == pytest.approx(0.05 ** (1 / wins))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(1, 2000)), min_size=1, max_size=4),
+    st.integers(0, 2**31),
+)
+def test_strata_weigh_by_their_size_and_the_interval_holds_the_mean(
+    strata: list[tuple[int, int]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    counts = [count for count, _ in strata]
+    sizes = np.array([max(count, size) for count, size in strata], dtype=float)
+    stratum = np.repeat(np.arange(len(strata)), counts)
+    rows = len(stratum)
+    truth = Targets(np.ones((rows, 1), dtype=bool), np.ones(rows, dtype=bool), True)
+    audits = Audits(np.arange(rows), truth, stratum, sizes)
+    values = (rng.random(rows) < 0.6).astype(float)
+    wanted = (
+        sum(size * values[stratum == code].mean() for code, size in enumerate(sizes)) / sizes.sum()
+    )
+    assert audits.mean(values) == pytest.approx(wanted)
+    figure = audits.interval(values)
+    assert figure.low is not None
+    assert figure.high is not None
+    assert 0 <= figure.low <= wanted <= figure.high <= 1
+    folds = audits.folds(seed)
+    for code, count in enumerate(counts):
+        spread = np.bincount(folds[stratum == code], minlength=4)
+        assert spread.sum() == count
+        assert spread.max() - spread.min() <= 1
