@@ -17,6 +17,8 @@ from llm_relabel.tasks import Task
 # The run itself takes its own lines back when a round is decided again (another policy, a
 # failed verdict that came through); a person's rollback stays in force.
 REDECIDED = "redecided"
+# A round that the labeled dev file vetoed: taken back by the run, and staying so.
+VETOED = "dev"
 
 
 def change_line(change: Change, at: str) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def reconcile(
     later rounds' changes are taken back first, newest first, and then made anew. A person's
     rollbacks are left out of the comparison and stay in force.
     """
-    undone = {(line["id"], line["unit"]) for line in lines if _by_person(line)}
+    undone = {(line["id"], line["unit"]) for line in lines if _stays_undone(line)}
     own = [line for line in lines if (line["id"], line["unit"]) not in undone]
     planned = [
         change_line(change, at) for change in wanted if (change.id, change.unit) not in undone
@@ -99,6 +101,7 @@ def roll_back(
     *,
     why: str,
     at: str,
+    source: str = "human",
 ) -> list[dict[str, Any]]:
     """The lines that undo the chosen changes in force, newest first.
 
@@ -111,15 +114,15 @@ def roll_back(
         if unit in hit or chosen(line):
             hit.add(unit)
             undo.append(line)
-    return [undo_line(line, source="human", why=why, at=at) for line in reversed(undo)]
+    return [undo_line(line, source=source, why=why, at=at) for line in reversed(undo)]
 
 
 def undone_by_people(lines: Iterable[Mapping[str, Any]]) -> int:
     """How many changes people took back."""
-    return sum(_by_person(line) for line in lines)
+    return sum(_stays_undone(line) and line["source"] != VETOED for line in lines)
 
 
-def _by_person(line: Mapping[str, Any]) -> bool:
+def _stays_undone(line: Mapping[str, Any]) -> bool:
     return bool(line["kind"] == "rollback" and line["source"] != REDECIDED)
 
 

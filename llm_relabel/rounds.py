@@ -124,7 +124,31 @@ class JobRunner:
         for number in range(1, self.job.rounds + 1):
             if not self._round(number):
                 return f"round {number} changed nothing, so a further round would see the same"
+            if (veto := self._veto(number)) is not None:
+                return veto
         return f"all {self.job.rounds} rounds are done"
+
+    def _veto(self, number: int) -> str | None:
+        """Take a round back whose labels make the small model worse on `data.dev`; say so."""
+        before = self._tallies[-1].facts.get("dev", {}).get("accuracy")
+        if before is None:
+            return None
+        after = self._predictions(number + 1).facts["dev"]["accuracy"]
+        self._tallies[-1].facts["dev_after"] = after
+        if after >= before:
+            return None
+        why = (
+            f"round {number} was rolled back: trained on its labels the small model is right in "
+            f"{after:.1%} of data.dev, before in {before:.1%}"
+        )
+        undo = changes.roll_back(
+            self.run.changes(), lambda line: bool(line["round"] == number),
+            why=why, at=now(), source=changes.VETOED,
+        )  # fmt: skip
+        self.run.append_changes(undo)
+        self._tallies[-1].facts["rolled_back"] = why
+        self.progress.note(why)
+        return why
 
     def _round(self, number: int) -> bool:
         """One round; whether it changed anything."""
@@ -155,7 +179,7 @@ class JobRunner:
                 self.prepared.task, self._deciding.current, self.prepared.gold
             )
             tally.gold["labels_after"] = accuracy
-        self.progress.note(_told(tally))
+        self.progress.note(tally.told())
         self._finish("running", "")
         if judged.pause is not None:
             raise judged.pause
@@ -368,13 +392,3 @@ class JobRunner:
         if not self.run.summary_path.exists():
             return 0.0
         return float(self.run.summary().get("seconds", 0.0))
-
-
-def _told(tally: RoundTally) -> str:
-    text = (
-        f"Round {tally.number}: {tally.flagged:,} flagged, {tally.judged:,} judged: "
-        f"{tally.replaced:,} replaced, {tally.kept:,} kept, {tally.abstained:,} abstained, "
-        f"{tally.failed:,} failed"
-    )
-    after = tally.gold.get("labels_after")
-    return text + (f"; labels now right: {after:.1%}" if after is not None else "")

@@ -45,6 +45,18 @@ class RoundTally:
         setattr(self, name, getattr(self, name) + 1)
         self.judged += 1
 
+    def told(self) -> str:
+        """The round in one line."""
+        text = (
+            f"Round {self.number}: {self.flagged:,} flagged, {self.judged:,} judged: "
+            f"{self.replaced:,} replaced, {self.kept:,} kept, {self.abstained:,} abstained, "
+            f"{self.failed:,} failed"
+        )
+        if self.revised:
+            text += f"; {self.revised:,} more changed by all evidence together"
+        after = self.gold.get("labels_after")
+        return text + (f"; labels now right: {after:.1%}" if after is not None else "")
+
     def as_json(self) -> dict[str, Any]:
         """The round as `summary.json` holds it."""
         counts = {
