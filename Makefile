@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 
 # What .ci/run runs: format, lint, types, tests.
 test: $(VENV)/.installed-dev check browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -130,7 +130,13 @@ class JudgeSection(JudgeMember):
     @field_validator("panel", "escalate", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, dict) else value
+        value = [value] if isinstance(value, dict) else value
+        listed = isinstance(value, list | tuple)
+        if not listed or not all(isinstance(each, dict | JudgeMember) for each in value):
+            raise ValueError(
+                "must be a list of mappings like judge itself, such as [{model: openai/gpt-4o}]"
+            )
+        return value
 
     @field_validator("max_cost", mode="before")
     @classmethod

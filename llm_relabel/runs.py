@@ -132,7 +132,7 @@ class RunFolder:
 
     def verdicts(self, number: int) -> list[Verdict]:
         """All verdicts of a round, in the order they arrived."""
-        return [_verdict(line) for line in read_lines(self.round(number) / "verdicts.jsonl")]
+        return [verdict_of(line) for line in read_lines(self.round(number) / "verdicts.jsonl")]
 
     def excerpts(self, ids: Collection[str]) -> dict[str, str]:
         """The start of the text of these items, from the issues of all rounds, by id."""
@@ -237,8 +237,10 @@ def verdict_line(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _verdict(line: Mapping[str, Any]) -> Verdict:
-    return Verdict(**{**line, "tokens": Tokens(**line["tokens"])})
+def verdict_of(line: Mapping[str, Any]) -> Verdict:
+    """A verdict from its journal line; keys that others added are left out."""
+    known = {name: line[name] for name in Verdict.__dataclass_fields__}
+    return Verdict(**{**known, "tokens": Tokens(**line["tokens"])})
 
 
 def latest(verdicts: Sequence[Verdict]) -> dict[str, Verdict]:

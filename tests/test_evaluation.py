@@ -152,6 +152,7 @@ def test_anchoring(work: toy.Work, gold: Path, judge: Any, says: str) -> None:
     assert rates["advice"].startswith(says)
     assert says in agreement.markdown
     assert rates["repeat_flips"]["value"] == 0.0
+    assert 200 < rates["took"]["calls"] + rates["took"]["cached"] <= 250
     assert rates["accuracy"]["blind"]["of"] == 50
     if judge is lean:
         assert rates["pull_to_old"]["value"] == 1.0
@@ -173,6 +174,8 @@ def test_several_raters_stand_beside_the_judge(work: toy.Work) -> None:
         }
         for row in range(toy.ROWS)
     ]
+    # The first row tells neither: columns are those of any row.
+    del rows[0]["gold"], rows[0]["annotators"]
     gold = work.write_lines("people.jsonl", rows)
     agreement = lr.evaluate(work.job, gold)
     people = agreement.figures["people"]
@@ -192,10 +195,14 @@ def test_several_raters_stand_beside_the_judge(work: toy.Work) -> None:
         ([{"id": "i1", "gold": "tool"}, {"id": "i1", "gold": "fruit"}], "ids that occur twice"),
         ([{"idd": "i1", "gold": "tool"}], "did you mean"),
         ([{"id": "i1", "gold": ""}], "no row has a gold label"),
+        ([{"id": "i1", "gold": "tool"}, ["a"]], "1 rows are no objects with columns: row 2"),
+        ([{"id": "i1", "gold": "tool", "raters": ["tool"]}], "a mapping of person to label"),
+        ([{"id": "i1", "gold": "tool", "raters": {"ann": "Tool"}}], "which is no defined label"),
+        ([{"id": "i1", "gold": "tool", "raters": {"ann": ["tool"]}}], "which is no defined label"),
     ],
 )
 def test_bad_gold_is_told_before_anything_is_asked(
-    work: toy.Work, rows: list[dict[str, str]], says: str
+    work: toy.Work, rows: list[Any], says: str
 ) -> None:
     gold = work.write_lines("bad.jsonl", rows)
     with LoopbackServer() as server:
@@ -251,6 +258,22 @@ def test_the_cap_holds_for_evaluations_too(work: toy.Work, gold: Path) -> None:
         done = work.run("eval", str(work.job), "--gold", str(gold), *raised)
         assert done.returncode == 0
         assert len(server.requests) == toy.ROWS
+
+
+def test_a_stopped_evaluation_goes_on_also_without_the_cache(work: toy.Work, gold: Path) -> None:
+    prices = {"input": 1000.0, "output": 1000.0}
+    with LoopbackServer(answer=truthful) as server:
+        work.llm(server.openai_url, prices=prices, max_cost=8.0, concurrency=1,
+                 max_output_tokens=100, cache=False)  # fmt: skip
+        assert work.run("eval", str(work.job), "--gold", str(gold)).returncode == 3
+        assert 0 < len(server.requests) < toy.ROWS
+        raised = ["--set", "judge.max_cost=none"]
+        assert work.run("eval", str(work.job), "--gold", str(gold), *raised).returncode == 0
+        assert len(server.requests) == toy.ROWS
+        # Another prompt is another question.
+        (work.folder / "labels.yaml").write_text("labels: {fruit: F., tool: T., animal: A.}\n")
+        assert work.run("eval", str(work.job), "--gold", str(gold), *raised).returncode == 0
+        assert len(server.requests) == 2 * toy.ROWS
 
 
 def test_one_class_and_everything_right_still_work(work: toy.Work) -> None:

@@ -114,7 +114,14 @@ def _rates(
     predicted = [subject.predicted for subject in subjects]
     planted = [subject.planted for subject in subjects]
     truth = [subject.gold for subject in subjects]
+    theirs = [verdicts[a.ask_id] for s in subjects for a in s.asks.values() if a.ask_id in verdicts]
+    costs = [verdict.cost for verdict in theirs if verdict.cost is not None]
     found: dict[str, Any] = {
+        "took": {
+            "calls": sum(verdict.calls for verdict in theirs),
+            "cached": sum(verdict.cached for verdict in theirs),
+            "cost": sum(costs) if costs else None,
+        },
         "failed": sum(answer is _FAILED for arm in table.values() for answer in arm),
         "pull_to_old": _pull(table, old),
         "pull_to_prediction": _pull(table, predicted),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +86,7 @@ def _further(model: str, members: Sequence[JudgeMember]) -> JudgeMember:
     return fresh
 
 
-def variant_of(base: Variant, path: Path) -> Variant:
+def variant_of(base: Variant, path: Path, name: str) -> Variant:
     """The job with another prompt template (`.jinja`) or other definitions (`.yaml`).
 
     Raises JobError or DefinitionsError.
@@ -92,7 +94,7 @@ def variant_of(base: Variant, path: Path) -> Variant:
     job, path = base.prepared.job, path.resolve()
     if path.suffix in (".jinja", ".j2"):
         judge = job.judge.model_copy(update={"template": str(path)})
-        return Variant(path.name, prepare(job.model_copy(update={"judge": judge})), base.pred_probs)
+        return Variant(name, prepare(job.model_copy(update={"judge": judge})), base.pred_probs)
     if path.suffix not in (".yaml", ".yml"):
         raise JobError(
             f"--prompt {str(path)!r}: expected a template (.jinja) or label definitions (.yaml)"
@@ -106,7 +108,7 @@ def variant_of(base: Variant, path: Path) -> Variant:
             f"defines {differing}"
         )
     columns = [wanted.index(name) for name in names]
-    return Variant(path.name, prepared, base.pred_probs[:, columns])
+    return Variant(name, prepared, base.pred_probs[:, columns])
 
 
 class Desk:
@@ -122,6 +124,13 @@ class Desk:
         self._loop = loop
         self._progress = progress
         section = variant.prepared.job.judge
+        self._asked = _fingerprints(variant.prepared)
+        # What an earlier process of this evaluation was answered, also where nothing is cached.
+        self._earlier = {
+            (line["asked"], line["ask_id"]): runs.verdict_of(line)
+            for line in journal.read_lines(folder / VERDICTS)
+            if line["outcome"] != "failed"
+        }
         self._deadline = None if section.deadline is None else time.monotonic() + section.deadline
 
     def label_asks(self, rows: NDArray[np.int64]) -> list[Ask]:
@@ -138,16 +147,26 @@ class Desk:
             for issue in issues
         ]
 
+    def _known(self, ask: Ask) -> Verdict | None:
+        """The verdict of an earlier process. A file or a formula is simply asked again."""
+        if not self.judges[ask.judge].is_llm:
+            return None
+        return self._earlier.get((self._asked[ask.judge], ask.ask_id))
+
     def put(self, asks: Sequence[Ask], title: str) -> dict[str, Verdict]:
         """The verdicts by ask id. Raises Paused; what came until then is kept."""
         prepared = self.variant.prepared
         by_judge: dict[str, list[Ask]] = {}
         for ask in asks:
             by_judge.setdefault(ask.judge, []).append(ask)
+        found = {ask.ask_id: known for ask in asks if (known := self._known(ask)) is not None}
+        by_judge = {
+            name: left for name, theirs in by_judge.items()
+            if (left := [ask for ask in theirs if ask.ask_id not in found])
+        }  # fmt: skip
         predicted = prepared.task.predicted(self.variant.pred_probs)
         # As in a run: the rows that the small model does not doubt. None votes for itself.
         trusted = prepared.given.known & ~prepared.task.differs(prepared.given, predicted)
-        found: dict[str, Verdict] = {}
         with (
             journal.Journal(self._folder / VERDICTS) as written,
             self._progress.step(title) as step,
@@ -157,8 +176,11 @@ class Desk:
                 lambda: model.embeddings, prepared.given, trusted, prepared.dataset.groups
             )
 
+            judge_of = {ask.ask_id: ask.judge for ask in asks}
+
             def hear(verdict: Verdict) -> None:
-                written.append({"variant": self.variant.name, **runs.verdict_line(verdict)})
+                line = runs.verdict_line(verdict)
+                written.append({"asked": self._asked[judge_of[verdict.ask_id]], **line})
                 found[verdict.ask_id] = verdict
                 step(len(found), len(asks))
 
@@ -188,6 +210,19 @@ def open_desk(variant: Variant, folder: Path, loop: asyncio.Runner, progress: Pr
         cache=prepared.cache, embed=model.encode, spent=spent, folder=folder,
     )  # fmt: skip
     return Desk(variant, judges, folder, loop, progress)
+
+
+def _fingerprints(prepared: Prepared) -> dict[str, str]:
+    """For each judge a hash of everything but the item that decides its answer."""
+    section = prepared.job.judge
+    alike = {"model", "base_url", "structured_output", "params", "max_output_tokens"}
+    return {
+        name: hashlib.sha256(
+            json.dumps([prepared.prompts.sha256, member.model_dump(mode="json", include=alike)],
+                       sort_keys=True).encode()
+        ).hexdigest()
+        for name, member in zip(section.member_names, section.members, strict=True)
+    }  # fmt: skip
 
 
 def as_issues(

@@ -102,7 +102,11 @@ class _Evaluation:
         probs = self._predictions(prepared, wanted=small_model)
         base = Variant(OWN, prepared, probs)
         # All variants are read before the first question is paid for.
-        variants = [base, *(variant_of(base, path) for path in prompts)]
+        names = [path.name for path in prompts]
+        variants = [base]
+        for path in dict.fromkeys(prompts):
+            name = path.name if names.count(path.name) == 1 else str(path)
+            variants.append(variant_of(base, path, name))
         self._folder.mkdir(parents=True, exist_ok=True)
         self._references(base, gold, small_model=small_model)
         arms: dict[str, Any] = {}

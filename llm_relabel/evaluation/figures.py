@@ -45,6 +45,7 @@ def answers_of(
             confidence[place] = verdict.confidence
     seconds = np.array([v.seconds for v in verdicts.values() if v.seconds is not None])
     costs = [v.cost for v in verdicts.values() if v.cost is not None]
+    paid = sum(v.calls > 0 for v in verdicts.values())
     took = {
         "answered": outcomes["answer"],
         "abstained": outcomes["abstain"],
@@ -53,7 +54,7 @@ def answers_of(
         "calls": sum(verdict.calls for verdict in verdicts.values()),
         "cached": sum(verdict.cached for verdict in verdicts.values()),
         "cost": sum(costs) if costs else None,
-        "cost_per_item": sum(costs) / count if costs else None,
+        "cost_per_item": sum(costs) / paid if costs and paid else None,
         "seconds": None
         if not len(seconds)
         else {"p50": float(np.quantile(seconds, 0.5)), "p95": float(np.quantile(seconds, 0.95))},

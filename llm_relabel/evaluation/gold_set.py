@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,14 @@ def _labels_by_id(
     """Id -> gold label and what several raters said, of all rows that have a gold label."""
     section, problems = prepared.job.data, dict[str, list[str]]()
     rows = list(rows_of_file(path, "gold"))
-    columns = list(rows[0]) if rows and isinstance(rows[0], dict) else []
+    strange = [f"row {n}" for n, row in enumerate(rows, start=1) if not isinstance(row, dict)]
+    if strange:
+        raise DataError(
+            f"gold {str(path)!r}: {len(strange):,} rows are no objects with columns: "
+            f"{', '.join(strange[:SHOWN])}"
+        )
+    # Over all rows: in JSON lines a row may leave out what it has not.
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     wanted = [name for name in (section.gold, "gold", section.label, "label") if name]
     column = next((name for name in wanted if name in columns), None)
     if column is None:
@@ -99,7 +106,7 @@ def _labels_by_id(
             f"gold {str(path)!r}: no label column; it has {', '.join(columns) or 'no rows'}; "
             f"expected one called {' or '.join(dict.fromkeys(wanted))}"
         )
-    ids = _ids(prepared, path, rows, column)
+    ids = _ids(prepared, path, rows, columns, column)
     people = next((name for name in RATER_COLUMNS if name in columns), None)
     found: dict[str, tuple[Any, Mapping[str, Any] | None]] = {}
     for number, (item_id, row) in enumerate(zip(ids, rows, strict=True), start=1):
@@ -119,11 +126,16 @@ def _labels_by_id(
         except InvalidAnswer as error:
             problems.setdefault("labels that are not defined", []).append(f"row {number}: {error}")
             continue
-        told = row.get(people) if people else None
-        told = _listed(told) if isinstance(told, str) else told
+        told = row.get(people) if people and prepared.task.exclusive else None
+        told = _listed(told) if isinstance(told, str) and told else told or None
+        if told is not None and (wrong := _not_raters(told, prepared.task.class_names)):
+            problems.setdefault(f"{people} that cannot be read", []).append(
+                f"row {number}: {wrong}"
+            )
+            continue
         found[str(item_id)] = (
             list(value) if isinstance(value, tuple) else value,
-            told if isinstance(told, dict) else None,
+            None if told is None else {str(who): _said(label) for who, label in told.items()},
         )
     if problems:
         told_all = [
@@ -136,10 +148,26 @@ def _labels_by_id(
     return found
 
 
-def _ids(prepared: Prepared, path: Path, rows: list[Any], column: str) -> list[Any]:
+def _not_raters(told: Any, names: Sequence[str]) -> str | None:
+    """What is wrong with a row's raters, or None."""
+    if not isinstance(told, dict):
+        return f"expected a mapping of person to label, found {told!r}"
+    for who, label in told.items():
+        if label not in (None, "") and _said(label) not in names:
+            return f"{who!r} says {label!r}, which is no defined label"
+    return None
+
+
+def _said(label: Any) -> str | None:
+    """A rater's label as the definitions write it; None where there is none."""
+    return None if label in (None, "") else str(label)
+
+
+def _ids(
+    prepared: Prepared, path: Path, rows: list[Any], columns: Sequence[str], column: str
+) -> list[Any]:
     """Each row's id: the file's own, or, where the data has none, the hash of its content."""
     section = prepared.job.data
-    columns = list(rows[0])
     name = section.id or "id"
     if section.id is not None or "id" in columns:
         if name not in columns:

@@ -228,7 +228,12 @@ def _anchoring(figures: Mapping[str, Any]) -> Iterator[str]:
         ]
         yield from _table(("", *names), rows)
         for name in names:
-            yield f"\n{name}: {found['judges'][name]['advice']}"
+            took = found["judges"][name]["took"]
+            cost = "" if took["cost"] is None else f", ${took['cost']:.4f}"
+            yield (
+                f"\n{name} ({took['calls']:,} calls, {took['cached']:,} from the cache{cost}): "
+                f"{found['judges'][name]['advice']}"
+            )
 
 
 def _classes(name: str, found: Mapping[str, Any], classes: Sequence[str]) -> Iterator[str]:
@@ -286,7 +291,7 @@ def _figure(figure: Mapping[str, Any], show: Any) -> str:
 
 
 def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    return "under 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _used(figures: Mapping[str, Any]) -> list[str]:
