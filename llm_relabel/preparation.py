@@ -21,7 +21,7 @@ from llm_relabel.progress import Step
 from llm_relabel.prompts import PromptBuilder
 from llm_relabel.records import Targets
 from llm_relabel.store import cache_folder
-from llm_relabel.tasks import Task, check_labels, open_task
+from llm_relabel.tasks import Task, check_labels, open_task, why_untrainable
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Prepared:
     prompts: PromptBuilder
     warnings: tuple[str, ...]
     cache: Path
+    untrainable: str | None
+    """Why no small model can be trained on the given labels, if so."""
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -81,8 +83,11 @@ class Prepared:
         )
 
 
-def prepare(job: Job) -> Prepared:
-    """Read and check data, definitions and settings. Raises a RelabelError naming all it found."""
+def prepare(job: Job, *, trained: bool = True) -> Prepared:
+    """Read and check data, definitions and settings. Raises a RelabelError naming all it found.
+
+    `trained` False: labels that no model could learn from are no problem, only `untrainable`.
+    """
     if isinstance(job.labels, str):
         definitions = load_definitions(job.resolve(job.labels))
     else:
@@ -90,6 +95,9 @@ def prepare(job: Job) -> Prepared:
     dataset = read_dataset(job.data, job.resolve)
     task = open_task(job.task, definitions, dataset)
     problems, warnings = check_labels(task, dataset)
+    untrainable = why_untrainable(task, dataset)
+    if untrainable is not None and trained:
+        problems.append(untrainable)
     if problems:
         raise DefinitionsError(f"data {job.data.path!r}: " + "; ".join(problems))
     if definitions.unwritten:
@@ -127,6 +135,7 @@ def prepare(job: Job) -> Prepared:
         prompts=prompt_builder(job, task, job.judge),
         warnings=tuple(warnings),
         cache=cache_folder(),
+        untrainable=untrainable,
     )
 
 

@@ -202,3 +202,16 @@ def test_the_alternative_annotator_test_tells_good_from_bad() -> None:
     among = raters.people_agreement(table, 3)
     assert among["raters"] == 5
     assert 0 < among["alpha"]["value"] < 1
+
+
+def test_silence_on_an_item_without_labels_is_not_right() -> None:
+    truth = np.zeros((4, 2), dtype=bool)
+    said = np.zeros((4, 2), dtype=bool)
+    answers = Answers(said, np.array([True, True, False, False]), np.full(4, np.nan))
+    found = figures(truth, answers, ["a", "b"], exclusive=False)
+    assert found["overlap"]["abstained_wrong"]["value"] == 0.5
+
+
+def test_a_bootstrap_of_two_cases_has_an_end() -> None:
+    figure = bootstrapped(np.array([1, 0, 0, 0, 1, 0]), kappa_of)
+    assert figure.value == 1.0

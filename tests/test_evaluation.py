@@ -294,3 +294,38 @@ def test_multi_label_gold(work: toy.Work) -> None:
     found = agreement.figures["judges"]
     assert right_of(dict(agreement.figures), "recorded/recorded.jsonl") == 1.0
     assert found["given labels"]["macro_f1"]["abstained_wrong"]["value"] < 1
+
+
+@pytest.mark.parametrize("labels", [["fruit"], [None]])
+def test_data_that_no_model_can_learn_from_is_evaluated_without_one(
+    work: toy.Work, gold: Path, labels: list[str | None]
+) -> None:
+    rows = [json.loads(line) for line in work.data.read_text().splitlines()]
+    work.write_rows([{**row, "label": labels[0]} for row in rows])
+    words = ["eval", str(work.job), "--gold", str(gold), "--no-model"]
+    work.write_job(model={})
+    done = work.run(*words)
+    assert done.returncode == 0, done.stderr
+    assert right_of(figures_of(work), "recorded/recorded.jsonl") == 1.0
+    done = work.run(*words[:-1])
+    assert done.returncode == 2
+    assert "--no-model" in done.stderr
+
+
+def test_two_items_are_few_and_no_crash(work: toy.Work) -> None:
+    rows = [{"id": "i0", "gold": toy.truth(0)}, {"id": "i1", "gold": toy.truth(1)}]
+    agreement = lr.evaluate(work.job, work.write_lines("two.jsonl", rows))
+    assert agreement.figures["items"] == 2
+    assert "too few" in agreement.markdown
+
+
+def test_same_named_prompts_are_told_apart(work: toy.Work, gold: Path) -> None:
+    names = []
+    for folder in ("one", "two"):
+        (work.folder / folder).mkdir()
+        path = work.folder / folder / "l.yaml"
+        path.write_text(f"labels: {{fruit: F {folder}., tool: T., animal: A.}}\n")
+        names.append(path)
+    agreement = lr.evaluate(work.job, gold, prompts=names)
+    judged = [name for name in agreement.figures["judges"] if name.startswith("recorded/")]
+    assert len(judged) == 3

@@ -97,7 +97,9 @@ def bootstrapped(
     ends = []
     for alpha in (tail, 1 - tail):
         z = bias + norm.ppf(alpha)
-        ends.append(float(norm.cdf(bias + z / (1 - acceleration * z))))
+        # Of very few cases the correction has no finite end; then only the bias is corrected.
+        stretch = 1 - acceleration * z
+        ends.append(float(norm.cdf(bias + (z / stretch if stretch > 0 else z))))
     low, high = np.quantile(values, np.clip(ends, 0, 1))
     return Figure(value, float(min(low, value)), float(max(high, value)), n)
 

@@ -146,14 +146,17 @@ def _multi_label(
     truth: NDArray[np.bool_], answers: Answers, names: Sequence[str], seed: int
 ) -> dict[str, Any]:
     said = answers.labels & answers.answered[:, None]
-    parts = np.concatenate([truth & said, ~truth & said, truth & ~said], axis=1)
+    spoken = answers.answered[:, None]
+    parts = np.concatenate([truth & said, ~truth & said, truth & ~said, spoken], axis=1)
     # Items with the same hits, false alarms and misses are one cell of the bootstrap.
     kinds, sizes = np.unique(parts, axis=0, return_counts=True)
-    tp, fp, fn = (part.astype(float) for part in np.split(kinds, 3, axis=1))
+    heard = kinds[:, -1]
+    tp, fp, fn = (part.astype(float) for part in np.split(kinds[:, :-1], 3, axis=1))
     present = truth.any(0) | said.any(0)
     tp, fp, fn = tp[:, present], fp[:, present], fn[:, present]
     union = (tp + fp + fn).sum(1)
-    overlap = np.where(union == 0, 1.0, tp.sum(1) / np.maximum(union, 1))
+    # Nothing said of an item without a label is right where it was said, and not in silence.
+    overlap = np.where(union == 0, heard.astype(float), tp.sum(1) / np.maximum(union, 1))
 
     def macro(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
         hits, faults = 2 * (drawn @ tp), drawn @ (fp + fn)

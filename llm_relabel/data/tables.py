@@ -42,8 +42,6 @@ def rows_of_file(path: Path, what: str) -> Iterator[Any]:
                     ".tsv or .parquet"
                 )
     except FileNotFoundError:
-        raise DataError(
-            f"{what}: {str(path)!r} does not exist; a relative path starts at the job's folder"
-        ) from None
+        raise DataError(f"{what}: {str(path)!r} does not exist") from None
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{what} {str(path)!r} cannot be read: {error}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from llm_relabel import journal, runs
 from llm_relabel.errors import DefinitionsError, JobError, nearest
@@ -77,9 +78,10 @@ def _further(model: str, members: Sequence[JudgeMember]) -> JudgeMember:
     """A judge that the job does not name: where and how to ask it is as for its provider's."""
     try:
         fresh = JudgeMember(model=model)
-    except ValueError as error:
+    except ValidationError as error:
         names = [member.model for member in members]
-        raise JobError(f"--judge {model!r}{nearest(model, names)}: {error}") from error
+        told = "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in error.errors())
+        raise JobError(f"--judge {model!r}{nearest(model, names)}: {told}") from None
     for member in members:
         if member.provider == fresh.provider:
             return _plain(member).model_copy(update={"model": model, "prices": None})

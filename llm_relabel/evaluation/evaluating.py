@@ -94,8 +94,8 @@ class _Evaluation:
         self, gold_file: Path | None, prompts: Sequence[Path], anchoring: int, *, small_model: bool
     ) -> Agreement:
         with self._progress.step("Reading and checking the data"):
-            prepared = prepare(self._job)
-            gold = read_gold(prepared, gold_file)
+            prepared = prepare(self._job, trained=False)
+            gold = read_gold(prepared, None if gold_file is None else gold_file.resolve())
         for warning in (*prepared.warnings, *gold.warnings):
             self._progress.note(f"Warning: {warning}")
         self._check(prepared, anchoring, small_model=small_model)
@@ -133,6 +133,8 @@ class _Evaluation:
                 (len(prepared.dataset), len(prepared.task.class_names)),
                 1 / len(prepared.task.class_names), dtype=np.float32,
             )  # fmt: skip
+        if (why := prepared.untrainable) is not None and prepared.own_predictions is None:
+            raise JobError(f"data {prepared.job.data.path!r}: {why}; leave it out with --no-model")
         path = prepared.job.output_path / "round-1" / "predictions.parquet"
         if (saved := load_saved(path, prepared.given)) is not None:
             return saved.pred_probs

@@ -53,10 +53,19 @@ def _status_lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     if "calls" not in summary:
         return lines
-    cost = summary["cost"]
+    cost, lost = summary["cost"], summary.get("cost_unaccounted") or 0.0
     price = "price unknown" if cost is None else money(cost)
+    if not summary["calls"] and summary["judge"]["is_llm"]:
+        price = "nothing spent"
+    if lost:
+        price += (
+            f" (and {money(lost)} counted against the cap, at the worst case, for calls whose "
+            "price was never told)"
+        )
+    names = [each["model"] for each in summary.get("judges", [])] or [summary["judge"]["model"]]
     lines.append(
-        f"Judge: {summary['judge']['model']}; {summary['calls']:,} calls, {summary['cached']:,} "
+        f"Judge{'s' if len(names) > 1 else ''}: {', '.join(names)}; "
+        f"{summary['calls']:,} calls, {summary['cached']:,} "
         f"answers from the cache, {price}, {summary['seconds']:.0f} s"
     )
     failed = sum(r["failed"] for r in summary["rounds"])

@@ -137,6 +137,13 @@ def check_labels(task: Task, dataset: Dataset) -> tuple[list[str], list[str]]:
     return check_label_columns(task.class_names, dataset)
 
 
+def why_untrainable(task: Task, dataset: Dataset) -> str | None:
+    """Why a small model cannot learn from a dataset's labels, or None."""
+    from llm_relabel.tasks.checks import nothing_to_learn
+
+    return nothing_to_learn(task.class_names, dataset)
+
+
 __all__: Sequence[str] = (
     "Answer",
     "InvalidAnswer",
@@ -144,4 +151,5 @@ __all__: Sequence[str] = (
     "Unit",
     "check_labels",
     "open_task",
+    "why_untrainable",
 )

@@ -33,22 +33,28 @@ def check_label_columns(
                 f"defined are {', '.join(class_names[:SHOWN])}"
                 + (" ..." if len(class_names) > SHOWN else "")
             )
-    if not counts:
-        problems.append("no row has a label, so the small model has nothing to learn from")
-    elif not dataset.multi_label and len(set(counts) & set(class_names)) < 2:
-        problems.append(f"only one class is used ({next(iter(counts))!r}); at least two are needed")
     small = [
         f"{name!r} ({counts.get(name, 0)})"
         for name in class_names
         if counts.get(name, 0) < SMALL_CLASS
     ]
-    if small and not problems:
+    if small and counts and not problems:
         warnings.append(
             f"classes with fewer than {SMALL_CLASS} labeled rows are too small to learn, and "
             f"rows will rarely be predicted to belong to them: {', '.join(small[:SHOWN])}"
             + (f" and {len(small) - SHOWN} more" if len(small) > SHOWN else "")
         )
     return problems, warnings
+
+
+def nothing_to_learn(class_names: tuple[str, ...], dataset: Dataset) -> str | None:
+    """Why the labels teach a model nothing, or None."""
+    counts = _counts(dataset.labels)
+    if not counts:
+        return "no row has a label, so the small model has nothing to learn from"
+    if not dataset.multi_label and len(set(counts) & set(class_names)) < 2:
+        return f"only one class is used ({next(iter(counts))!r}); at least two are needed"
+    return None
 
 
 def _counts(column: pa.ChunkedArray | None) -> dict[str, int]:
