@@ -117,13 +117,16 @@ def _main(
 def _die_at(name: str, line: int) -> None:
     """Kill this process right after it has appended so many lines to one journal."""
     journal = import_module("llm_relabel.journal").Journal
-    append, left = journal.append, line
+    left = line
 
-    def counted(self: Any, record: Mapping[str, Any]) -> None:
-        nonlocal left
-        append(self, record)
-        left -= fnmatch(self.path.name, name)
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def counted(append: Any) -> Any:
+        def appending(self: Any, record: Any) -> None:
+            nonlocal left
+            append(self, record)
+            left -= fnmatch(self.path.name, name)
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    journal.append = counted
+        return appending
+
+    journal.append, journal.append_json = counted(journal.append), counted(journal.append_json)
