@@ -65,7 +65,7 @@ def evidence_of(name: str) -> list[tuple[str, Evidence, Targets]]:
 def draw(evidence: Evidence, gold: Targets, size: int, rng: np.random.Generator) -> Audits:
     """A blind sample as the program draws it, answered from gold."""
     task = evidence.task
-    some = {n: evidence._of_doubted(each) for n, each in evidence.said.items()}
+    some = {n: evidence.of_doubted(each) for n, each in evidence.said.items()}
     beliefs = believe(task, evidence.given, evidence.pred_probs, some)
     strata = strata_of(beliefs.judged, beliefs.belief_in(evidence.given), ~gold.known)
     return drawn(strata, beliefs.belief_in(evidence.given), gold, size, rng)
@@ -133,7 +133,7 @@ def without(name: str, judge: str, evidence: Evidence, gold: Targets) -> dict[st
     known = gold.known
     right = {p: (~task.differs(labels, gold))[known] for p, labels in candidates.items()}
     default = "fuse doubted" if "fuse doubted" in right else "fuse"
-    some = {n: evidence._of_doubted(each) for n, each in evidence.said.items()}
+    some = {n: evidence.of_doubted(each) for n, each in evidence.said.items()}
     warned = believe(task, evidence.given, evidence.pred_probs, some).warnings
     lost = int((right["keep"] & ~right[default]).sum())
     won = int((right[default] & ~right["keep"]).sum())

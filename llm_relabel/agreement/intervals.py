@@ -118,6 +118,7 @@ def _acceleration(
     values, weights = values[usable], weights[usable]
     deviations = np.average(values, weights=weights) - values
     spread = float(np.sum(weights * deviations**2))
-    if spread <= 0:
+    # Of two or three cases the jackknife values may differ by rounding only.
+    if spread <= 1e-18:
         return 0.0
     return float(np.sum(weights * deviations**3) / (6 * spread**1.5))

@@ -38,7 +38,7 @@ class Evidence:
         """The labels of every policy, by its name; what `people` said teaches those that learn."""
         predicted = self.task.predicted(self.pred_probs)
         verdicts = self._verdicts(self.said)
-        some = {name: self._of_doubted(each) for name, each in self.said.items()}
+        some = {name: self.of_doubted(each) for name, each in self.said.items()}
         fused = believe(self.task, self.given, self.pred_probs, self.said, people).labels
         judged = np.zeros(len(self.doubted), dtype=np.bool_)
         for each in self.said.values():
@@ -61,7 +61,8 @@ class Evidence:
             found["pool"] = pool
         return {name: found[name] for name in ORDER if name in found}
 
-    def _of_doubted(self, said: Said) -> Said:
+    def of_doubted(self, said: Said) -> Said:
+        """What was said of the rows that the small model doubts."""
         return Said({row: told for row, told in said.answers.items() if self.doubted[row]})
 
     def _verdicts(self, said: Mapping[str, Said]) -> Targets:
