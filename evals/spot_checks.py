@@ -41,7 +41,22 @@ AUDITS = 100
 SIZES = (50, 100, 200)
 
 
-def evidence_of(name: str) -> list[tuple[str, Evidence, Targets]]:
+class Remembering(Evidence):
+    """Evidence that works each set of candidates out once, for the choice with and without gate."""
+
+    def candidates(self, people: Any) -> dict[str, Targets]:
+        kept: dict[Any, dict[str, Targets]] = self.__dict__.setdefault("_kept", {})
+        key = tuple(sorted(people))
+        if key not in kept:
+            kept[key] = super().candidates(people)
+        return kept[key]
+
+    def forget(self) -> None:
+        """Before another draw."""
+        self.__dict__.pop("_kept", None)
+
+
+def evidence_of(name: str) -> list[tuple[str, Remembering, Targets]]:
     """For every recorded LLM of a set: all evidence after two rounds, and gold."""
     one = read_set(name)
     found = []
@@ -58,7 +73,7 @@ def evidence_of(name: str) -> list[tuple[str, Evidence, Targets]]:
             fused = believe(task, given, first, {judge: doubted}).labels
             second = model.predict_out_of_fold(fused)
             both = doubted_first | task.differs(fused, task.predicted(second))
-            found.append((judge, Evidence(task, given, second, {judge: said}, both), gold))
+            found.append((judge, Remembering(task, given, second, {judge: said}, both), gold))
     return found
 
 
@@ -89,11 +104,12 @@ def drawn(
     return Audits(every, truth, stratum, np.array([len(m) for m in members], dtype=np.float64))
 
 
-def score(case: tuple[str, str, Evidence, Targets, int]) -> list[dict[str, Any]]:
+def score(case: tuple[str, str, Remembering, Targets, int]) -> list[dict[str, Any]]:
     """All draws of one judge: what `auto` reached, and every policy in hindsight."""
     name, judge, evidence, gold, draws = case
     task, found = evidence.task, []
     for seed in range(draws):
+        evidence.forget()
         rng = np.random.default_rng(seed)
         audits = draw(evidence, gold, min(AUDITS, int(gold.known.sum()) // 3), rng)
         rest = gold.known.copy()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_relabel as lr
-from llm_relabel.audit.checks import Audits, lower_bound
+from llm_relabel.audit.checks import Audits, lower_bounds
 from llm_relabel.records import Targets
 
 ROWS = 400
@@ -159,7 +159,7 @@ def test_spot_checks_and_not_gold_decide(big: toy.Work) -> None:
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_lower_bound_is_clopper_and_pearsons(wins: int, losses: int) -> None:
-    bound = lower_bound(wins, wins + losses)
+    bound = lower_bounds(wins, wins + losses)
     assert 0 <= bound <= (wins / (wins + losses) if wins else 0)
     if wins and not losses:
         assert bound == pytest.approx(0.05 ** (1 / wins))

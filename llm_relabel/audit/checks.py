@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
 from llm_relabel.agreement.intervals import LEVEL, Figure
@@ -47,16 +46,26 @@ class Audits:
         places = np.flatnonzero(chosen).tolist()
         return {int(self.rows[place]): task.decode(self.truth, place) for place in places}
 
-    def mean(self, values: Values, chosen: NDArray[np.bool_] | None = None) -> float:
+    def mean(self, values: Values) -> float:
         """The mean over all rows of the data, estimated from (n,) audited values by strata."""
-        chosen = np.ones(len(self), dtype=np.bool_) if chosen is None else chosen
         total = weight = 0.0
         for code, size in enumerate(self.sizes):
-            here = chosen & (self.stratum == code)
+            here = self.stratum == code
             if here.any():
                 total += size * float(values[here].mean())
                 weight += size
         return total / weight if weight else float("nan")
+
+    def means_without_each(self, values: Values, which: NDArray[np.int64]) -> Values:
+        """(n,): `mean` over all audits but each one, of the row `which` (n,) of (k, n) `values`."""
+        member = self.stratum[:, None] == np.arange(len(self.sizes))
+        places = np.arange(len(self))
+        sums = (values @ member)[which] - values[which, places][:, None] * member
+        counts = member.sum(axis=0) - member
+        weights = self.sizes * (counts > 0)
+        total = weights.sum(axis=1)
+        means = sums / np.maximum(counts, 1)
+        return np.where(total > 0, (weights * means).sum(axis=1) / np.maximum(total, 1e-9), np.nan)
 
     def folds(self, seed: int) -> NDArray[np.int64]:
         """(n,) fold numbers, every stratum spread evenly over them."""
@@ -93,10 +102,14 @@ class Audits:
         )  # fmt: skip
 
 
-@cache
-def lower_bound(wins: int, of: int) -> float:
-    """The one-sided 95% lower bound of a share (Clopper and Pearson, 1934); 0 of nothing."""
-    return float(beta.ppf(0.05, wins, of - wins + 1)) if wins else 0.0
+def lower_bounds(wins: ArrayLike, of: ArrayLike) -> Values:
+    """The one-sided 95% lower bounds of shares (Clopper and Pearson, 1934); 0 of nothing."""
+    wins, of = np.broadcast_arrays(np.asarray(wins), np.asarray(of))
+    # Audits are few and their counts fewer: each pair of counts is looked up once.
+    pairs, which = np.unique(np.stack([wins.ravel(), of.ravel()]), axis=1, return_inverse=True)
+    some, total = np.maximum(pairs[0], 1), np.maximum(pairs[1], 1)
+    bounds = np.where(pairs[0] > 0, beta.ppf(0.05, some, total - some + 1), 0.0)
+    return np.asarray(bounds[which.reshape(-1)].reshape(wins.shape))
 
 
 def make_audits(

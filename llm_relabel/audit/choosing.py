@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from llm_relabel.agreement.paired import mcnemar
 from llm_relabel.audit.candidates import Evidence
-from llm_relabel.audit.checks import FOLDS, Audits, Values, lower_bound
+from llm_relabel.audit.checks import FOLDS, Audits, Values, lower_bounds
 from llm_relabel.records import Targets
-from llm_relabel.tasks import Task
 
 # Audited changes that fixed or broke a label, from which on a class is judged by itself; changes
 # from wrong to wrong say nothing of which label is better.
@@ -61,29 +60,14 @@ def choose(
     old = audits.right(task, given)
     seen = _cross_fitted(evidence, audits, seed)
     names = [policy] if policy != "auto" else list(seen)
-    gate = _Gate(task, audits, old, min_precision, gated=gated)
-
-    def result(name: str, mask: Mask) -> Values:
-        """(n,) whether the gated label is right, the gate being set by the masked audits."""
-        each = seen[name]
-        passes = gate.passes(each, mask)
-        return np.where((each.group < 0) | passes[each.group], each.right, old)
-
-    def best(mask: Mask) -> tuple[str, Values]:
-        results = {name: result(name, mask) for name in names}
-        chosen = max(names, key=lambda name: audits.mean(results[name], mask))
-        return chosen, results[chosen]
-
-    right = np.zeros(len(audits))
-    for place in range(len(audits)):
-        others = np.ones(len(audits), dtype=np.bool_)
-        others[place] = False
-        right[place] = best(others)[1][place]
+    gate = _Gate(task.class_names, old, min_precision, gated=gated)
+    with_all = {name: _gated(seen[name], gate.passes(seen[name]), old) for name in names}
+    estimates = {name: audits.mean(right) for name, right in with_all.items()}
+    final = max(names, key=lambda name: estimates[name])
     everyone = np.ones(len(audits), dtype=np.bool_)
-    final, as_chosen = best(everyone)
     labels = evidence.candidates(audits.people(task, everyone))[final]
     group = _groups(given, labels, len(task.class_names))
-    rejected = (group >= 0) & ~gate.passes(seen[final], everyone)[group]
+    rejected = (group >= 0) & ~gate.passes(seen[final])[group]
     labels = labels.copy()
     labels.matrix[rejected] = given.matrix[rejected]
     labels.known[rejected] = given.known[rejected]
@@ -92,12 +76,35 @@ def choose(
         policy=final,
         labels=labels,
         rejected=rejected,
-        estimates={name: audits.mean(result(name, everyone)) for name in names},
+        estimates=estimates,
         p=mcnemar(int(wins.sum()), int(losses.sum())),
-        gate=gate.told(seen[final], everyone) if gated else [],
-        right=right,
-        right_as_chosen=as_chosen,
+        gate=gate.told(seen[final]) if gated else [],
+        right=_without_itself(audits, gate, [seen[name] for name in names], old),
+        right_as_chosen=with_all[final],
     )
+
+
+def _without_itself(audits: Audits, gate: _Gate, policies: Sequence[_Seen], old: Values) -> Values:
+    """(n,) whether each audit's label is right where the other audits choose and gate.
+
+    Without one audit only the gate of its own group and the mean of its own stratum can be other
+    than with all, so each policy has few different gates, and every mean is a sum less one.
+    """
+    best, found = np.full(len(audits), -np.inf), np.zeros(len(audits))
+    places = np.arange(len(audits))
+    for seen in policies:
+        patterns, which = np.unique(gate.passes_without_each(seen), axis=0, return_inverse=True)
+        right = np.stack([_gated(seen, passes, old) for passes in patterns])
+        mean = audits.means_without_each(right, which.reshape(-1))
+        better = mean > best
+        best[better] = mean[better]
+        found[better] = right[which.reshape(-1), places][better]
+    return found
+
+
+def _gated(seen: _Seen, passes: Mask, old: Values) -> Values:
+    """(n,) whether the label is right that the gate leaves."""
+    return np.where((seen.group < 0) | passes[seen.group], seen.right, old)
 
 
 def _cross_fitted(evidence: Evidence, audits: Audits, seed: int) -> dict[str, _Seen]:
@@ -127,54 +134,72 @@ class _Gate:
     """
 
     def __init__(
-        self, task: Task, audits: Audits, old: Values, min_precision: float | None, *, gated: bool
+        self, names: Sequence[str], old: Values, min_precision: float | None, *, gated: bool
     ) -> None:
-        self._names = task.class_names
+        self._names = names
         self._old = old
         self._least = min_precision
         self._gated = gated
-        self._count = len(audits)
 
-    def passes(self, seen: _Seen, mask: Mask) -> Mask:
+    def passes(self, seen: _Seen) -> Mask:
         """(classes + 1,) by group; the last is that of multi-label changes."""
-        groups = len(self._names) + 1
-        if not self._gated:
-            return np.ones(groups, dtype=np.bool_)
-        pooled, own = self._judge(seen, mask & (seen.group >= 0)), self._own(seen, mask)
-        found = np.full(groups, pooled["applied"], dtype=np.bool_)
-        for group in own:
-            found[group] = self._judge(seen, mask & (seen.group == group))["applied"]
+        return self._decided(self._counts(seen))
+
+    def passes_without_each(self, seen: _Seen) -> Mask:
+        """(n, classes + 1): `passes` as it would be without each audit."""
+        counts = np.repeat(self._counts(seen)[None], len(seen.group), axis=0)
+        changed = np.flatnonzero(seen.group >= 0)
+        counts[changed, seen.group[changed]] -= self._kinds(seen)[changed]
+        return self._decided(counts)
+
+    def told(self, seen: _Seen) -> list[dict[str, Any]]:
+        """What the audits showed of each group that is judged by itself, and of all changes."""
+        counts = self._counts(seen)
+        own = np.flatnonzero(_decisive(counts)[:-1] >= FEWEST_OF_A_CLASS).tolist()
+        groups = [(self._names[group], counts[group]) for group in own]
+        return [self._told(name, each) for name, each in [*groups, ("any label", counts.sum(0))]]
+
+    def _kinds(self, seen: _Seen) -> NDArray[np.int64]:
+        """(n, 4): each audit as one of: audited, right now, fixed, broken."""
+        right, old = seen.right, self._old
+        return np.stack([np.ones_like(right), right, right > old, right < old], axis=1).astype(int)
+
+    def _counts(self, seen: _Seen) -> NDArray[np.int64]:
+        """(groups, 4): the sums of `_kinds` over each group's changes."""
+        found = np.zeros((len(self._names) + 1, 4), dtype=np.int64)
+        changed = seen.group >= 0
+        np.add.at(found, seen.group[changed], self._kinds(seen)[changed])
         return found
 
-    def told(self, seen: _Seen, mask: Mask) -> list[dict[str, Any]]:
-        """What the audits showed of each group that is judged by itself, and of all changes."""
-        return [
-            *(
-                {
-                    "changes_to": self._names[group],
-                    **self._judge(seen, mask & (seen.group == group)),
-                }
-                for group in self._own(seen, mask)
-            ),
-            {"changes_to": "any label", **self._judge(seen, mask & (seen.group >= 0))},
-        ]
+    def _decided(self, counts: NDArray[np.int64]) -> Mask:
+        """(..., groups): which groups pass, from (..., groups, 4) counts."""
+        if not self._gated:
+            return np.ones(counts.shape[:-1], dtype=np.bool_)
+        pooled = self._proved(counts.sum(axis=-2))
+        own = _decisive(counts) >= FEWEST_OF_A_CLASS
+        own[..., -1] = False
+        return np.where(own, self._proved(counts), pooled[..., None])
 
-    def _own(self, seen: _Seen, mask: Mask) -> list[int]:
-        decisive = mask & (seen.group >= 0) & (seen.right != self._old)
-        counts = np.bincount(seen.group[decisive], minlength=len(self._names) + 1)
-        return np.flatnonzero(counts[:-1] >= FEWEST_OF_A_CLASS).tolist()
+    def _proved(self, counts: NDArray[np.int64]) -> Mask:
+        audited, right, fixed, broken = np.moveaxis(counts, -1, 0)
+        proved = lower_bounds(fixed, fixed + broken) > 0.5
+        if self._least is not None:
+            proved &= lower_bounds(right, audited) >= self._least
+        return proved
 
-    def _judge(self, seen: _Seen, members: Mask) -> dict[str, Any]:
-        wins = int((members & (seen.right > self._old)).sum())
-        losses = int((members & (seen.right < self._old)).sum())
-        bound = lower_bound(wins, wins + losses)
-        precise = lower_bound(int(seen.right[members].sum()), int(members.sum()))
-        enough = self._least is None or precise >= self._least
+    def _told(self, name: str, counts: NDArray[np.int64]) -> dict[str, Any]:
+        audited, right, fixed, broken = counts.tolist()
         return {
-            "audited": int(members.sum()), "fixed": wins, "broken": losses,
-            "better_than_old_low": round(bound, 4), "precision_low": round(precise, 4),
-            "applied": bool(bound > 0.5 and enough),
+            "changes_to": name, "audited": audited, "fixed": fixed, "broken": broken,
+            "better_than_old_low": round(float(lower_bounds(fixed, fixed + broken)), 4),
+            "precision_low": round(float(lower_bounds(right, audited)), 4),
+            "applied": bool(self._proved(counts)),
         }  # fmt: skip
+
+
+def _decisive(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(..., groups): changes of which exactly one of old and new label is right."""
+    return np.asarray(counts[..., 2] + counts[..., 3])
 
 
 def _groups(given: Targets, labels: Targets, classes: int) -> NDArray[np.int64]:
