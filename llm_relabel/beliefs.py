@@ -50,7 +50,9 @@ class Beliefs:
 
     For exclusive classes a row of `probs` is a distribution; for multi-label each entry is the
     probability that the class applies. `judged` (rows,) says whether any judge was asked.
-    `accuracy` estimates how often each source is right, without a guarantee.
+    `accuracy` estimates how often each source is right, without a guarantee. `confusions` holds
+    for the classes together (of multi-label for each class) every source's P(said | true) and how
+    often it spoke.
     """
 
     labels: Targets
@@ -58,6 +60,7 @@ class Beliefs:
     judged: NDArray[np.bool_]
     silent: NDArray[np.bool_]
     accuracy: Mapping[str, float]
+    confusions: tuple[Mapping[str, tuple[NDArray[np.float64], float]], ...]
     model_weight: float
     warnings: tuple[str, ...]
 
@@ -138,6 +141,13 @@ def believe(
             for name, told in sources.items()
             if told.known.any()
         },
+        confusions=tuple(
+            {
+                name: (each.confusion[name], float(told.known.sum()))
+                for name, told in sources.items()
+            }
+            for each in fused
+        ),
         model_weight=float(np.mean([each.model_weight for each in fused])),
         warnings=tuple(_doubts(task, given, predicted, sources)),
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,13 +31,12 @@ from llm_relabel.planning import AskPlanner, flag
 from llm_relabel.predictions import Predictions, load_saved, save_predictions, train
 from llm_relabel.preparation import labels_sha256, prepare
 from llm_relabel.progress import Progress, Silent, Step
-from llm_relabel.provenance import now, versions
-from llm_relabel.records import LabelIssue, Targets
-from llm_relabel.report import write_report
+from llm_relabel.provenance import now
+from llm_relabel.records import LabelIssue
+from llm_relabel.results import Results
 from llm_relabel.review import read_answers
 from llm_relabel.runs import RunFolder
-from llm_relabel.sheets import changes_sheet
-from llm_relabel.summary import RoundTally, make_summary
+from llm_relabel.summary import RoundTally
 
 PILOT = "pilot.json"
 
@@ -101,8 +99,7 @@ class JobRunner:
         )
 
     def _work(self) -> dict[str, Any]:
-        self._began = time.monotonic()
-        self._seconds_before = self._earlier_seconds()
+        self._results = Results(self.prepared, self.run, self.judges)
         self._deciding = Deciding(self.prepared)
         self._finish("running", "")
         try:
@@ -119,6 +116,9 @@ class JobRunner:
         finally:
             self._loop.run(self.judges.aclose())
         return self._finish(status, reason)
+
+    def _finish(self, status: str, reason: str) -> dict[str, Any]:
+        return self._results.write(self._tallies, status=status, reason=reason)
 
     def _rounds(self) -> str:
         for number in range(1, self.job.rounds + 1):
@@ -173,7 +173,7 @@ class JobRunner:
         changed = self._decide(tally, to_judge, judged.opinions, predictions.pred_probs)
         tally.facts.update(self._control_facts(number))
         tally.deferred = tally.flagged - tally.judged
-        self._write_dataset(folder, "dataset", self._deciding.current)
+        self._results.write_dataset(folder, self._deciding.current)
         if self.prepared.gold is not None:
             accuracy = label_accuracy(
                 self.prepared.task, self._deciding.current, self.prepared.gold
@@ -352,43 +352,3 @@ class JobRunner:
         verdicts = runs.latest(self.run.verdicts(number))
         found = controls.measure(self.run.asks(number), verdicts, self.prepared.task)
         return {"controls": found} if found else {}
-
-    # Results
-
-    def _finish(self, status: str, reason: str) -> dict[str, Any]:
-        """Write dataset, summary and report as they stand now."""
-        log = self.run.changes()
-        final = changes.corrected_labels(
-            log, self.prepared.task, self.prepared.given, self.prepared.dataset.ids.to_pylist()
-        )
-        if status != "running":
-            self._write_dataset(self.run.path, "dataset", final)
-        numbers = range(1, len(self._tallies) + 1)
-        made = make_summary(
-            self.prepared,
-            self.judges,
-            self._tallies,
-            [line for number in numbers for line in self.run.asks(number)],
-            [verdict for number in numbers for verdict in self.run.verdicts(number)],
-            final,
-            status=status,
-            reason=reason,
-            seconds=self._seconds_before + time.monotonic() - self._began,
-            rolled_back=changes.undone_by_people(log),
-            versions=versions(),
-        )
-        self.run.write_summary(made)
-        if status != "running":
-            changes_sheet(self.run)
-            write_report(self.run, made)
-        return made
-
-    def _write_dataset(self, folder: Path, stem: str, labels: Targets) -> None:
-        task, given = self.prepared.task, self.prepared.given
-        rows = np.flatnonzero(task.differs(given, labels)).tolist()
-        self.prepared.dataset.write(folder, stem, {row: task.decode(labels, row) for row in rows})
-
-    def _earlier_seconds(self) -> float:
-        if not self.run.summary_path.exists():
-            return 0.0
-        return float(self.run.summary().get("seconds", 0.0))

@@ -1,0 +1,70 @@
+"""What a run has come to, written into its folder: dataset, summary, sheet of changes, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm_relabel import changes
+from llm_relabel.judge import Judges
+from llm_relabel.preparation import Prepared
+from llm_relabel.provenance import versions
+from llm_relabel.records import Targets
+from llm_relabel.report import write_report
+from llm_relabel.runs import RunFolder
+from llm_relabel.sheets import changes_sheet
+from llm_relabel.summary import RoundTally, make_summary
+
+
+class Results:
+    """The results of one process's work on a run; its seconds add to those of earlier ones."""
+
+    def __init__(self, prepared: Prepared, run: RunFolder, judges: Judges) -> None:
+        self._prepared = prepared
+        self._run = run
+        self._judges = judges
+        self._began = time.monotonic()
+        self._seconds_before = 0.0
+        if run.summary_path.exists():
+            self._seconds_before = float(run.summary().get("seconds", 0.0))
+
+    def write(self, tallies: Sequence[RoundTally], *, status: str, reason: str) -> dict[str, Any]:
+        """Write everything as it stands now, while the run goes on the summary only; gives that."""
+        prepared, run = self._prepared, self._run
+        log = run.changes()
+        final = changes.corrected_labels(
+            log, prepared.task, prepared.given, prepared.dataset.ids.to_pylist()
+        )
+        if status != "running":
+            self.write_dataset(run.path, final)
+        numbers = range(1, len(tallies) + 1)
+        made = make_summary(
+            prepared,
+            self._judges,
+            tallies,
+            [line for number in numbers for line in run.asks(number)],
+            [verdict for number in numbers for verdict in run.verdicts(number)],
+            final,
+            status=status,
+            reason=reason,
+            seconds=self._seconds_before + time.monotonic() - self._began,
+            rolled_back=changes.undone_by_people(log),
+            versions=versions(),
+        )
+        run.write_summary(made)
+        if status != "running":
+            changes_sheet(run)
+            write_report(run, made)
+        return made
+
+    def write_dataset(self, folder: Path, labels: Targets) -> None:
+        """Write `dataset.*` into `folder`: the data as it came, with these labels."""
+        task, given = self._prepared.task, self._prepared.given
+        rows = np.flatnonzero(task.differs(given, labels)).tolist()
+        self._prepared.dataset.write(
+            folder, "dataset", {row: task.decode(labels, row) for row in rows}
+        )
