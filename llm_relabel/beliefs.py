@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llm_relabel.combine import combine_votes
+from llm_relabel.doubts import doubts_of
 from llm_relabel.fusion import Fused, Source, fuse
 from llm_relabel.journal import write_whole
 from llm_relabel.records import LabelValue, Targets, Verdict
@@ -26,12 +27,6 @@ GIVEN = "given labels"
 FILE = "beliefs.parquet"
 # Answers in each half, below which a judge's stated confidence does not split it in two.
 FEWEST_OF_A_HALF = 100
-# A judge that so often names neither the given nor the predicted label is wrong often, or the
-# labels are: nothing but a person's look tells which.
-THIRD_LABEL = 0.3
-# Kappa of out-of-fold predictions with the labels, below which the small model knows little.
-LITTLE_SKILL = 0.2
-FEWEST_JUDGED = 50
 
 
 @dataclass(frozen=True)
@@ -130,17 +125,18 @@ def believe(
         probs = fused[0].posterior
     labels = task.predicted(probs)
     labels.matrix[known.known] = known.matrix[known.known]
-    predicted = task.predicted(pred_probs)
+    accuracy = {
+        name: float(np.mean([each.accuracy[name] for each in fused]))
+        for name, told in sources.items()
+        if told.known.any()
+    }
+    judges = {name: told for name, told in sources.items() if name != GIVEN}
     return Beliefs(
         labels=labels,
         probs=probs,
         judged=judged,
         silent=silent,
-        accuracy={
-            name: float(np.mean([each.accuracy[name] for each in fused]))
-            for name, told in sources.items()
-            if told.known.any()
-        },
+        accuracy=accuracy,
         confusions=tuple(
             {
                 name: (each.confusion[name], float(told.known.sum()))
@@ -149,7 +145,7 @@ def believe(
             for each in fused
         ),
         model_weight=float(np.mean([each.model_weight for each in fused])),
-        warnings=tuple(_doubts(task, given, predicted, sources)),
+        warnings=tuple(doubts_of(task, given, pred_probs, judges, accuracy)),
     )
 
 
@@ -202,34 +198,3 @@ def _fuse_classes(
         parts = [Source(name, codes(each, column)) for name, each in sources.items()]
         fused.append(fuse(parts, probs, known=codes(known, column)))
     return fused
-
-
-def _doubts(
-    task: Task, given: Targets, predicted: Targets, sources: Mapping[str, Targets]
-) -> Iterable[str]:
-    """What makes these beliefs doubtful, in words."""
-    both = given.known
-    if both.sum() >= FEWEST_JUDGED and given.exclusive:
-        a, b = given.matrix[both].argmax(1), predicted.matrix[both].argmax(1)
-        shares = [np.bincount(x, minlength=given.matrix.shape[1]) / len(x) for x in (a, b)]
-        chance = float(shares[0] @ shares[1])
-        skill = ((a == b).mean() - chance) / max(1 - chance, 1e-9)
-        if skill < LITTLE_SKILL:
-            yield (
-                f"the small model hardly knows these labels (kappa {skill:.2f}, out of fold): it "
-                "finds few of the wrong ones and its agreement with a judge means little"
-            )
-    if not given.exclusive or given.matrix.shape[1] < 3:
-        return
-    for name, told in sources.items():
-        spoken = told.known & given.known
-        if name == GIVEN or spoken.sum() < FEWEST_JUDGED:
-            continue
-        third = task.differs(told, given) & task.differs(told, predicted) & spoken
-        share = third.sum() / spoken.sum()
-        if share > THIRD_LABEL:
-            yield (
-                f"{name} names neither the given nor the predicted label in {share:.0%} of its "
-                "answers: either it is often wrong or most of these labels are, and without "
-                "spot-checks nothing tells which"
-            )

@@ -33,7 +33,8 @@ def with_controls(
     asked = [ask for ask in asks if ask.purpose == "label"]
     if not share or not asked:
         return list(asks)
-    rng = random.Random(f"{prepared.job.seed}:controls:{planner.number}")
+    # Drawn anew for each part of a round's issues, and the same whenever a part is planned again.
+    rng = random.Random(f"{prepared.job.seed}:controls:{planner.number}:{asked[0].ask_id}")
     wanted = max(1, round(share * len(asked)))
     flagged = {issue.row for issue in issues}
     makers = [_repeats(asked, planner, issues, rng)]

@@ -39,20 +39,23 @@ def expected_gains(
 ) -> Floats:
     """(len(rows),) label errors that the next verdict of `judge` is expected to mend.
 
-    Below 0 where it would rather break a label (under `replace`). A missing label is an error.
+    Below 0 where it would rather break a label (under `replace`). A missing label is an error,
+    but under `fuse`, which gives the row the likeliest one also without a verdict.
     Of multi-label rows every class is a label of its own, and their gains add up. `severity`
     (classes, classes) is S; None is 1 for every wrong label.
     """
     matrices = [_matrix(each, judge) for each in beliefs.confusions]
     if current.exclusive:
         losses = 1 - np.eye(len(matrices[0])) if severity is None else severity
-        now = np.where(current.known[rows], current.matrix[rows].argmax(1), -1)
+        absent = beliefs.probs[rows].argmax(1) if policy == "fuse" else -1
+        now = np.where(current.known[rows], current.matrix[rows].argmax(1), absent)
         small = predicted.matrix[rows].argmax(1)
         return _gains(beliefs.probs[rows], now, small, matrices[0], policy, losses)
     total = np.zeros(len(rows))
     for column, matrix in enumerate(matrices):
         one = beliefs.probs[rows, column]
-        now = np.where(current.known[rows], current.matrix[rows, column], -1)
+        absent = one > 0.5 if policy == "fuse" else -1
+        now = np.where(current.known[rows], current.matrix[rows, column], absent).astype(np.int64)
         small = predicted.matrix[rows, column].astype(np.int64)
         probs = np.stack([1 - one, one], axis=1)
         total += _gains(probs, now, small, matrix, policy, 1 - np.eye(2))

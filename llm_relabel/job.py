@@ -57,10 +57,16 @@ class ModelSection(Section):
 
 
 class DetectSection(Section):
-    """Which rows go to the judge."""
+    """Which rows go to the judge, and when a further call is not worth its price.
+
+    `value_per_fix` is in US dollars, `residual_noise` a share of the labels.
+    """
 
     budget: int | float | None = None
     quality: float | None = Field(default=None, gt=0, lt=1)
+    value_per_fix: float | None = Field(default=None, gt=0)
+    residual_noise: float | None = None
+    severity: Literal["equal", "parent"] = "equal"
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -72,6 +78,14 @@ class DetectSection(Section):
         if isinstance(value, float) and 0 < value <= 1:
             return value
         raise ValueError("must be a count of rows like 500, or a share like 30%")
+
+    @field_validator("residual_noise", mode="before")
+    @classmethod
+    def _noise(cls, value: Any) -> Any:
+        value = share_of(value)
+        if value is None or (isinstance(value, float) and 0 < value < 1):
+            return value
+        raise ValueError("must be a share of the labels above 0% and below 100%, like 5%")
 
 
 class DecideSection(Section):

@@ -30,13 +30,20 @@ SYNC_EVERY = 1.0  # seconds between syncs of the verdict journal to the disk
 
 @dataclass
 class Judged:
-    """What came of a round's judging: an opinion for each issue whose asks all have a verdict.
+    """What came of judging: an opinion for each of `issues` whose asks all have a verdict.
 
     `pause` is set when the judging stopped before its end.
     """
 
+    issues: list[LabelIssue] = field(default_factory=list)
     opinions: dict[str, Opinion] = field(default_factory=dict)
     pause: Paused | None = None
+
+    def add(self, more: Judged) -> None:
+        """Take over what came of a further part."""
+        self.issues += more.issues
+        self.opinions |= more.opinions
+        self.pause = more.pause
 
 
 class Judging:
@@ -68,8 +75,8 @@ class Judging:
         watch: Watch | None = None,
         controls: bool = True,
     ) -> Judged:
-        """Ask about `issues`, which are those of the `flagged` that are within the budget."""
-        section, judged = self._prepared.job.judge, Judged()
+        """Ask about `issues`, a part of the `flagged` ones."""
+        section, judged = self._prepared.job.judge, Judged(list(issues))
         asks = planner.first_wave(issues)
         if controls:
             asks = with_controls(asks, planner, flagged, evidence.targets)

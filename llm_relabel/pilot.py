@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_relabel import journal
 from llm_relabel.combine import Opinion
+from llm_relabel.judge_settings import Breakers
 from llm_relabel.records import Decision, LabelIssue, Verdict, label_json
 
 FEWEST = 30  # a smaller pilot says too little about a rate to stop a run by
@@ -113,14 +114,14 @@ class ReplacementWatch:
     the pilot's rate at its own label quality.
     """
 
-    def __init__(
-        self, pilot: Pilot, issues: Sequence[LabelIssue], *, factor: float, window: int
-    ) -> None:
+    def __init__(self, pilot: Pilot, issues: Sequence[LabelIssue], breakers: Breakers) -> None:
+        """`breakers.replacement` must be set."""
+        assert breakers.replacement is not None
         self._pilot = pilot
-        self._factor = factor
+        self._factor = breakers.replacement
         self._issues = {issue.id: issue for issue in issues}
-        self._recent: deque[tuple[float, bool]] = deque(maxlen=window)
-        self._window = window
+        self._recent: deque[tuple[float, bool]] = deque(maxlen=breakers.window)
+        self._window = breakers.window
 
     def hear(self, verdict: Verdict) -> str | None:
         """Why the run should stop now, or None."""

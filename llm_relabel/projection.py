@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from llm_relabel import decide
+from llm_relabel.allocation import Allocation
 from llm_relabel.api import first_issues
 from llm_relabel.controls import with_controls
-from llm_relabel.detect import within_budget
 from llm_relabel.job import Job
 from llm_relabel.judge import Judges, open_judges
 from llm_relabel.judge.prices import cost_of, price_of
@@ -16,10 +16,9 @@ from llm_relabel.judge_settings import JudgeMember, Prices
 from llm_relabel.planning import AskPlanner
 from llm_relabel.preparation import Prepared, prepare
 from llm_relabel.progress import Progress
-from llm_relabel.prompts import describe_messages, estimated_tokens
+from llm_relabel.prompts import ANSWER_TOKENS, describe_messages, estimated_tokens
 from llm_relabel.records import Ask, LabelIssue, Message, Tokens
 
-ANSWER_TOKENS = 80  # a short rationale, a label, a confidence
 # Below so many tokens neither OpenAI nor Anthropic keeps a prefix.
 SHORTEST_PREFIX = 1024
 # A round trip to a hosted model, unless requests_per_minute is slower.
@@ -37,11 +36,11 @@ def project(job: Job, progress: Progress, *, prompts: int) -> str:
         job, prepared.task, prepared.definitions,
         cache=prepared.cache, embed=lambda texts: prepared.small_model(_ignore).encode(texts),
     )  # fmt: skip
+    allocation = Allocation(prepared)
     issues, pred_probs = first_issues(prepared, progress=progress)
-    chosen = within_budget(
-        [issue for issue in issues if decide.can_change(decide.resolved_policy(job), issue)],
-        job.detect.budget, len(prepared.dataset), set(),
-    )  # fmt: skip
+    policy = decide.resolved_policy(job)
+    open_issues = [issue for issue in issues if decide.can_change(policy, issue)]
+    chosen = allocation.foreseen(open_issues, pred_probs)
     planner = AskPlanner(prepared, 1, pred_probs)
     asks = with_controls(planner.first_wave(chosen), planner, issues, prepared.given)
     first = [ask for ask in asks if ask.purpose == "label"]
@@ -51,6 +50,7 @@ def project(job: Job, progress: Progress, *, prompts: int) -> str:
         "",
         f"Round 1 asks the judge {judges.first.name} about {len(first):,} items; at most "
         f"{job.rounds} rounds. Later rounds ask only what is new, usually a small part of round 1.",
+        *([f"It stops there: {allocation.stopped['why']}."] if allocation.stopped else []),
         *_cut_lines(prepared, chosen),
         *_projection(prepared, asks, judges, len(chosen)),
     ]

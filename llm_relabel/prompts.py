@@ -78,6 +78,9 @@ def choose_candidates(
     return tuple(wanted)
 
 
+ANSWER_TOKENS = 80  # a short rationale, a label, a confidence
+
+
 def estimated_tokens(text: str) -> float:
     """About how many tokens a text has: four ASCII characters make one, any other is one."""
     if text.isascii():

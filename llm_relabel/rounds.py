@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from llm_relabel import beliefs, changes, controls, decide, journal, pilot, runs
 from llm_relabel.agreement import flagging_against_gold, label_accuracy
-from llm_relabel.audit import Evidence, decide_by
-from llm_relabel.combine import Opinion
+from llm_relabel.allocation import Allocation
+from llm_relabel.audit import Evidence, decide_by, spot_checks_to_settle
+from llm_relabel.beliefs import Beliefs, Said
 from llm_relabel.deciding import Deciding
-from llm_relabel.detect import within_budget
 from llm_relabel.errors import Paused
 from llm_relabel.job import Job
 from llm_relabel.judge import Judges, RoundEvidence, open_judges
@@ -72,6 +72,7 @@ class JobRunner:
             self.prepared = prepare(self.job)
         for warning in self.prepared.warnings:
             self.progress.note(f"Warning: {warning}")
+        self._allocation = Allocation(self.prepared)
         # The judge is opened before the folder is touched: a bad key or model leaves no run.
         self.model = self.prepared.small_model(self._report_step)
         # One event loop for the whole run: a provider's connections belong to the loop they
@@ -159,18 +160,14 @@ class JobRunner:
         issues = self._flag(predictions.pred_probs)
         tally.flagged = len(issues)
         self._measure_flags(tally, issues, predictions.pred_probs)
-        to_judge = within_budget(
-            [issue for issue in issues if self._is_worth_asking(issue)],
-            self.job.detect.budget,
-            len(self.prepared.dataset),
-            self._asked,
-        )
         folder = self.run.round(number)
         journal.write_lines(folder / "issues.jsonl", self._issue_lines(issues))
-        judged = self._judge(number, to_judge, issues, predictions.pred_probs)
+        judged = self._judge(number, issues, predictions.pred_probs)
+        if self._allocation.stopped:
+            tally.facts["stopped"] = self._allocation.stopped
         # Also after a pause: what was paid for is decided and written, and the rest waits for
         # the same command.
-        changed = self._decide(tally, to_judge, judged.opinions, predictions.pred_probs)
+        changed = self._decide(tally, judged, predictions.pred_probs)
         tally.facts.update(self._control_facts(number))
         tally.deferred = tally.flagged - tally.judged
         self._results.write_dataset(folder, self._deciding.current)
@@ -227,21 +224,12 @@ class JobRunner:
         for issue, text in zip(issues, texts, strict=True):
             yield runs.issue_line(issue, text.as_py())
 
-    def _is_worth_asking(self, issue: LabelIssue) -> bool:
-        """Whether a verdict could change the label. Under `fuse` an earlier one still counts."""
-        policy = self._deciding.policy
-        heard = policy == "fuse" and issue.row in self._heard and self.judges.first.settled
-        return decide.can_change(policy, issue) and not heard
-
     # Judge
 
     def _judge(
-        self,
-        number: int,
-        to_judge: Sequence[LabelIssue],
-        issues: Sequence[LabelIssue],
-        pred_probs: NDArray[np.float32],
+        self, number: int, issues: Sequence[LabelIssue], pred_probs: NDArray[np.float32]
     ) -> Judged:
+        """Judge the flagged `issues`, part after part, as far as they are worth it."""
         states = {
             judge.name: labels_sha256(self._deciding.current)
             for judge in self.judges
@@ -256,29 +244,48 @@ class JobRunner:
             trusted=trusted,
             groups=self.prepared.dataset.groups,
         )
-        if number > 1:
-            return self._judging.judge(planner, to_judge, issues, evidence)
-        known = pilot.load(self.run.path / PILOT)
-        if self._pilot is not None and known is None:
-            return self._judge_pilot(planner, to_judge, issues, evidence)
-        factor = self.job.judge.breakers.replacement
-        watch = None
-        if known is not None and factor is not None:
-            window = self.job.judge.breakers.window
-            watch = pilot.ReplacementWatch(known, to_judge, factor=factor, window=window).hear
-        return self._judging.judge(planner, to_judge, issues, evidence, watch=watch)
+        open_issues = [issue for issue in issues if self._can_change(issue)]
+        first, watch = list[LabelIssue](), None
+        if number == 1 and (self._pilot is not None or (self.run.path / PILOT).exists()):
+            foreseen = self._allocation.foreseen(open_issues, pred_probs)
+            known = pilot.load(self.run.path / PILOT)
+            if known is None:
+                return self._judge_pilot(planner, foreseen, issues, evidence)
+            first = pilot.draw(foreseen, known.judged, self.job.seed)
+            if self.job.judge.breakers.replacement is not None:
+                watch = pilot.ReplacementWatch(known, open_issues, self.job.judge.breakers).hear
+        # The pilot's issues, which mostly are none, and the journals of the round.
+        judged = self._judging.judge(planner, first, issues, evidence, watch=watch)
+        for part in self._allocation.parts(
+            open_issues,
+            self._asked,
+            lambda done: self._believe(number, pred_probs, {issue.id for issue in done})[1],
+            self._deciding.current,
+            self.prepared.task.predicted(pred_probs),
+            done=first,
+        ):
+            if judged.pause is not None:
+                break
+            judged.add(self._judging.judge(planner, part, issues, evidence, watch=watch))
+        return judged
+
+    def _can_change(self, issue: LabelIssue) -> bool:
+        """Whether a verdict could change the label. Under `fuse` an earlier one still counts."""
+        policy = self._deciding.policy
+        heard = policy == "fuse" and issue.row in self._heard and self.judges.first.settled
+        return decide.can_change(policy, issue) and not heard
 
     def _judge_pilot(
         self,
         planner: AskPlanner,
-        to_judge: Sequence[LabelIssue],
+        foreseen: Sequence[LabelIssue],
         issues: Sequence[LabelIssue],
         evidence: RoundEvidence,
     ) -> Judged:
         """Judge a few issues, and stop with what they foretell."""
         assert self._pilot is not None
         began = time.monotonic()
-        drawn = pilot.draw(to_judge, self._pilot, self.job.seed)
+        drawn = pilot.draw(foreseen, self._pilot, self.job.seed)
         judged = self._judging.judge(planner, drawn, issues, evidence, controls=False)
         if judged.pause is not None or not judged.opinions:
             return judged
@@ -287,7 +294,7 @@ class JobRunner:
         task = self.prepared.task
         found = pilot.measured(
             drawn,
-            len(to_judge),
+            len(foreseen),
             judged.opinions,
             [
                 decision
@@ -309,28 +316,26 @@ class JobRunner:
     def _decide(
         self,
         tally: RoundTally,
-        issues: Sequence[LabelIssue],
-        opinions: Mapping[str, Opinion],
+        judged: Judged,
         pred_probs: NDArray[np.float32],
     ) -> bool:
         number = tally.number
-        numbers = range(1, number + 1)
-        said = beliefs.gather(
-            [line for each in numbers for line in self.run.asks(each)],
-            runs.latest([verdict for each in numbers for verdict in self.run.verdicts(each)]),
-            self.prepared.task,
-            self.prepared.row_of,
-        )
-        believed = beliefs.believe(self.prepared.task, self.prepared.given, pred_probs, said)
+        said, believed = self._believe(number, pred_probs)
         checks = read_answers(self.run, self.prepared.task)
         evidence = Evidence(
             self.prepared.task, self.prepared.given, pred_probs, said, believed.judged
         )
         audited = decide_by(checks, number, self.prepared, evidence)
-        decided = self._deciding.decide(number, issues, opinions, believed, audited)
+        decided = self._deciding.decide(number, judged.issues, judged.opinions, believed, audited)
         decided.count(tally)
         tally.facts["sources"] = decided.facts
-        self._asked.update(opinions)
+        if audited is None or audited.choice is None:
+            current, given = self._deciding.current, self.prepared.given
+            tally.facts["sources"]["spot_checks_to_settle"] = spot_checks_to_settle(
+                believed.judged, believed.belief_in(current), believed.belief_in(given),
+                self.prepared.task.differs(given, current), self.prepared.dataset.locked,
+            )  # fmt: skip
+        self._asked.update(judged.opinions)
         self._heard.update(np.flatnonzero(believed.judged & ~believed.silent).tolist())
         journal.write_lines(
             self.run.round(number) / "decisions.jsonl",
@@ -344,6 +349,24 @@ class JobRunner:
             self._deciding.current, decided.at_odds,
         )  # fmt: skip
         return bool(decided.changes)
+
+    def _believe(
+        self, number: int, pred_probs: NDArray[np.float32], only: set[str] | None = None
+    ) -> tuple[dict[str, Said], Beliefs]:
+        """What all judges said by round `number`, of which `only` these ids, and what follows."""
+        numbers = range(1, number + 1)
+        said = beliefs.gather(
+            [
+                line
+                for each in numbers
+                for line in self.run.asks(each)
+                if only is None or each < number or line["id"] in only
+            ],
+            runs.latest([verdict for each in numbers for verdict in self.run.verdicts(each)]),
+            self.prepared.task,
+            self.prepared.row_of,
+        )
+        return said, beliefs.believe(self.prepared.task, self.prepared.given, pred_probs, said)
 
     def _control_facts(self, number: int) -> dict[str, Any]:
         """What the round's controls say of the judge, if there were any."""

@@ -97,9 +97,9 @@ def make_summary(
     tokens = sum((verdict.tokens for verdict in verdicts), Tokens())
     costs = [verdict.cost for verdict in verdicts if verdict.cost is not None]
     changed = int(prepared.task.differs(prepared.given, final).sum())
-    checked = rounds[-1].facts.get("sources", {}).get("spot_checks") if rounds else None
+    sources = rounds[-1].facts.get("sources", {}) if rounds else {}
+    checked = sources.get("spot_checks")
     policy = (checked or {}).get("policy") or resolved_policy(prepared.job)
-    doubts = rounds[-1].facts.get("sources", {}).get("doubts", []) if rounds else []
     summary: dict[str, Any] = {
         "status": status,
         "reason": reason,
@@ -123,7 +123,8 @@ def make_summary(
         "policy": policy,
         "gated": bool((checked or {}).get("gate")),
         "spot_checks": checked,
-        "doubts": doubts,
+        "spot_checks_to_settle": sources.get("spot_checks_to_settle"),
+        "doubts": sources.get("doubts", []),
         "evidence": prepared.job.judge.evidence,
         "rolled_back": rolled_back,
         "warnings": list(prepared.warnings),

@@ -120,14 +120,6 @@ def test_locked_and_missing_labels(work: toy.Work) -> None:
     assert "gold" not in work.summary
 
 
-def test_budget_judges_the_worst_first(work: toy.Work) -> None:
-    work.write_job(detect={"budget": 4})
-    lr.relabel(work.job)
-    asked = [ask["id"] for ask in work.lines("round-1/asks.jsonl")]
-    assert asked == [issue["id"] for issue in work.lines("round-1/issues.jsonl")][:4]
-    assert work.summary["rounds"][0]["judged"] == 4
-
-
 def test_a_label_that_comes_back_is_frozen(work: toy.Work) -> None:
     """A judge that always names another label than the current one cannot swing for ever."""
 

@@ -121,8 +121,8 @@ def _trust(summary: Mapping[str, Any]) -> list[str]:
     if not checked:
         found.append(
             "Ungated: nobody spot-checked this run, so its default policy applied all changes and "
-            "nothing certifies the labels. A hundred answers settle it: `llm-relabel review "
-            "sample RUN`, then `review serve RUN`, then the same `run` again."
+            f"nothing certifies the labels. {_settling(summary)}: `llm-relabel review sample RUN`, "
+            "then `review serve RUN`, then the same `run` again."
         )
     elif "note" in checked:
         found.append(f"{checked['note'].capitalize()}.")
@@ -134,6 +134,22 @@ def _trust(summary: Mapping[str, Any]) -> list[str]:
             "such changes do more good than harm."
         )
     return found
+
+
+def _settling(summary: Mapping[str, Any]) -> str:
+    """How many spot-checks would tell whether the changes do more good than harm."""
+    count = summary.get("spot_checks_to_settle")
+    if count is not None:
+        return (
+            f"About {count:,} spot-checks would settle whether the changes do more good than harm, "
+            "if half of what the evidence believes of them is real"
+        )
+    if not summary["changed"]:
+        return "Spot-checks would say how good the labels are; a hundred tell it to some 5 points"
+    return (
+        "The evidence for the changes is so thin that even thousands of spot-checks may not tell "
+        "whether they do more good than harm; a hundred tell how good the labels are"
+    )
 
 
 def _notes(read: RunRead | None, summary: Mapping[str, Any]) -> list[str]:
@@ -149,6 +165,11 @@ def _notes(read: RunRead | None, summary: Mapping[str, Any]) -> list[str]:
         found.append("No round has come far enough to show anything of it.")
         return found
     found += _trust(summary)
+    for each in summary["rounds"]:
+        if "rolled_back" in each:
+            found.append(f"{each['rolled_back'].capitalize()}.")
+        if "stopped" in each:
+            found.append(f"Round {each['round']} asked no further: {each['stopped']['why']}.")
     changed, rows = summary["changed"], summary["rows"]
     if changed == 0:
         found.append(f"Nothing was changed: {_why_nothing(summary)}. The dataset is as it came.")

@@ -1,0 +1,91 @@
+"""What makes the evidence doubtful, told from the evidence itself, where no person has looked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+
+from llm_relabel.records import Targets
+from llm_relabel.tasks import Task
+
+# A judge that so often names neither the given nor the predicted label is wrong often, or the
+# labels are: nothing but a person's look tells which.
+THIRD_LABEL = 0.3
+# Kappa of out-of-fold predictions with the labels, below which the small model knows little.
+LITTLE_SKILL = 0.2
+# How often a judge is believed to be right, below which it is a weak witness.
+OFTEN_WRONG = 2 / 3
+FEWEST_JUDGED = 50
+
+
+def doubts_of(
+    task: Task,
+    given: Targets,
+    pred_probs: NDArray[np.float32],
+    judges: Mapping[str, Targets],
+    accuracy: Mapping[str, float],
+) -> Iterator[str]:
+    """The doubts in words. `judges` maps each to what it said, `accuracy` to how often it is
+    believed to be right."""
+    predicted = task.predicted(pred_probs)
+    heard = {
+        name: told
+        for name, told in judges.items()
+        if (told.known & given.known).sum() >= FEWEST_JUDGED
+    }
+    for name in heard:
+        if accuracy[name] < OFTEN_WRONG:
+            yield (
+                f"all evidence together believes {name} right in only {accuracy[name]:.0%} of its "
+                "answers: it is a weak witness"
+            )
+    if not given.exclusive:
+        return
+    if given.known.sum() >= FEWEST_JUDGED and (skill := _kappa(given, predicted)) < LITTLE_SKILL:
+        yield (
+            f"the small model hardly knows these labels (kappa {skill:.2f}, out of fold): it "
+            "finds few of the wrong ones and its agreement with a judge means little"
+        )
+    for name, told in heard.items():
+        spoken = told.known & given.known
+        third = task.differs(told, given) & task.differs(told, predicted) & spoken
+        share = third.sum() / spoken.sum()
+        if share > THIRD_LABEL:
+            yield (
+                f"{name} names neither the given nor the predicted label in {share:.0%} of its "
+                "answers: either it is often wrong or most of these labels are, and without "
+                "spot-checks nothing tells which"
+            )
+        elif _ignores_the_evidence(given, predicted, told, pred_probs):
+            yield (
+                f"{name} sides with the small model as often where that is unsure as where it is "
+                "sure: its answers go with nothing else that is known, so nothing speaks for them"
+            )
+
+
+def _kappa(given: Targets, predicted: Targets) -> float:
+    """Cohen's kappa of the predictions with the labels."""
+    both, classes = given.known, given.matrix.shape[1]
+    a, b = given.matrix[both].argmax(1), predicted.matrix[both].argmax(1)
+    shares = [np.bincount(codes, minlength=classes) / len(codes) for codes in (a, b)]
+    chance = float(shares[0] @ shares[1])
+    return float(((a == b).mean() - chance) / max(1 - chance, 1e-9))
+
+
+def _ignores_the_evidence(
+    given: Targets, predicted: Targets, told: Targets, pred_probs: NDArray[np.float32]
+) -> bool:
+    """Whether a judge that must choose between given and predicted label does not choose the
+    predicted one more where the small model is surer of it (Mann and Whitney, one-sided 5%)."""
+    codes = [each.matrix.argmax(1) for each in (given, predicted, told)]
+    old, new, said = codes
+    torn = given.known & told.known & (old != new)
+    rows = np.arange(len(old))
+    margin = pred_probs[rows, new] - pred_probs[rows, old]
+    sides, stays = margin[torn & (said == new)], margin[torn & (said == old)]
+    if len(sides) + len(stays) < FEWEST_JUDGED or not len(sides) or not len(stays):
+        return False
+    return bool(mannwhitneyu(sides, stays, alternative="greater").pvalue > 0.05)
