@@ -86,6 +86,25 @@ def of_spot_checks(r: dict[str, Any]) -> Iterator[Row]:
     yield "the certificate's 95% interval, through the choice", f"covers at least {covered:.1%}"
 
 
+def of_budget(r: dict[str, Any]) -> Iterator[Row]:
+    lines = [line for line in r["runs"] if "own labels" not in line["case"]]
+    areas = {
+        order: statistics.mean(line["area"][order] for line in lines) for order in lines[0]["area"]
+    }
+    yield (
+        f"right labels over all calls (area), {len(lines)} simulated runs, by expected gain",
+        f"{areas['gain']:.2%} (label quality {areas['label quality']:.2%}, random "
+        f"{areas['random']:.2%})",
+    )
+
+
+def of_fusion(r: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"fusing {r['rows']:,} items, {r['classes']} classes, {r['sources']} sources",
+        f"{r['seconds']:.1f} s, {r['gigabytes']:.1f} GB",
+    )
+
+
 def of_throughput(r: dict[str, Any]) -> Iterator[Row]:
     ratios = r["ratios"]
     yield (
@@ -141,6 +160,8 @@ SCRIPTS: list[tuple[str, bool, Headlines | None]] = [
     ("relabeling", True, of_relabeling),
     ("decide", True, of_decide),
     ("spot_checks", True, of_spot_checks),
+    ("budget", True, of_budget),
+    ("fusion_speed", False, of_fusion),
     ("agreement", True, of_agreement),
     ("intervals", False, of_intervals),
     ("judge_throughput", False, of_throughput),
