@@ -17,8 +17,9 @@ from llm_relabel.tasks import Task
 # The run itself takes its own lines back when a round is decided again (another policy, a
 # failed verdict that came through); a person's rollback stays in force.
 REDECIDED = "redecided"
-# A round that the labeled dev file vetoed: taken back by the run, and staying so.
-VETOED = "dev"
+# A round that data.dev or the spot-checks vetoed: taken back by the run, and staying so.
+DEV, SPOT_CHECKS = "dev", "spot-checks"
+VETOES = frozenset({DEV, SPOT_CHECKS})
 
 
 def change_line(change: Change, at: str) -> dict[str, Any]:
@@ -72,9 +73,16 @@ def reconcile(
 
     Nothing where a resumed run decides what it had decided; otherwise the round's and all
     later rounds' changes are taken back first, newest first, and then made anew. A person's
-    rollbacks are left out of the comparison and stay in force.
+    rollbacks are left out of the comparison and stay in force, and so do vetoes, but against a
+    person's answer.
     """
-    undone = {(line["id"], line["unit"]) for line in lines if _stays_undone(line)}
+    answered = {(change.id, change.unit) for change in wanted if change.source == "human"}
+    undone = {
+        (line["id"], line["unit"])
+        for line in lines
+        if _stays_undone(line)
+        and (line["source"] not in VETOES or (line["id"], line["unit"]) not in answered)
+    }
     own = [line for line in lines if (line["id"], line["unit"]) not in undone]
     planned = [
         change_line(change, at) for change in wanted if (change.id, change.unit) not in undone
@@ -119,7 +127,7 @@ def roll_back(
 
 def undone_by_people(lines: Iterable[Mapping[str, Any]]) -> int:
     """How many changes people took back."""
-    return sum(_stays_undone(line) and line["source"] != VETOED for line in lines)
+    return sum(_stays_undone(line) and line["source"] not in VETOES for line in lines)
 
 
 def _stays_undone(line: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from llm_relabel.combine import Opinion
 from llm_relabel.preparation import Prepared
 from llm_relabel.records import Change, Decision, LabelIssue, LabelValue, Targets
 from llm_relabel.summary import RoundTally
+from llm_relabel.tasks import Task
 
 
 @dataclass
@@ -69,6 +70,8 @@ class Deciding:
         task, decided = self._prepared.task, Decided()
         # The evidence on frozen rows contradicts itself; they stay as they are.
         closed = set(self.frozen) | {issue.row for issue in issues}
+        people = dict(audited.people) if audited is not None else {}
+        closed |= set(people)
         chosen = audited.choice.labels if audited is not None and audited.choice else None
         labels = beliefs.labels if chosen is None else chosen
         fused = self.policy == "fuse" or chosen is not None
@@ -77,7 +80,9 @@ class Deciding:
             opinion = opinions.get(issue.id)
             if opinion is None:
                 continue
-            if fused and (_is_open(opinion) or chosen is not None):
+            if issue.row in people:
+                decisions = _as_people_say(issue, opinion, task, people.pop(issue.row))
+            elif fused and (_is_open(opinion) or chosen is not None):
                 label = task.decode(labels, issue.row)
                 decisions = decide.decide_fused(
                     issue, opinion, task, label, float(believed[issue.row])
@@ -90,8 +95,7 @@ class Deciding:
             if chosen is not None:
                 may = np.ones_like(may)
             self._revise(number, labels, may, believed, closed, decided)
-        if audited is not None:
-            self._hear(number, audited.people, decided)
+        self._hear(number, people, decided)
         decided.frozen = len(self.frozen)
         decided.at_odds = beliefs.silent | (
             beliefs.judged & task.differs(self.current, beliefs.labels)
@@ -112,10 +116,7 @@ class Deciding:
             if label == current:
                 continue
             issue = self._as_issue(row, current, label)
-            decisions = [
-                replace(decision, source="human", why="a person answered so, blind")
-                for decision in decide.decide_fused(issue, None, task, label, 1.0)
-            ]
+            decisions = _as_people_say(issue, None, task, label)
             self._enter(number, issue, decisions, None, decided)
 
     def _as_issue(self, row: int, current: LabelValue, label: LabelValue) -> LabelIssue:
@@ -196,6 +197,16 @@ class Deciding:
             definitions_sha256=self._prepared.definitions.sha256(),
             policy=self.policy,
         )
+
+
+def _as_people_say(
+    issue: LabelIssue, opinion: Opinion | None, task: Task, label: LabelValue
+) -> list[Decision]:
+    """A person's answer outranks what all others say."""
+    return [
+        replace(decision, source="human", why="a person answered so, blind")
+        for decision in decide.decide_fused(issue, opinion, task, label, 1.0)
+    ]
 
 
 def _is_open(opinion: Opinion) -> bool:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_relabel import beliefs, changes, controls, decide, journal, pilot, runs
+from llm_relabel import beliefs, changes, controls, decide, journal, pilot, runs, vetoes
 from llm_relabel.agreement import flagging_against_gold, label_accuracy
 from llm_relabel.allocation import Allocation
-from llm_relabel.audit import Evidence, decide_by, spot_checks_to_settle
+from llm_relabel.audit import Audited, Evidence, decide_by, spot_checks_to_settle
 from llm_relabel.beliefs import Beliefs, Said
 from llm_relabel.deciding import Deciding
 from llm_relabel.errors import Paused
@@ -56,6 +56,7 @@ class JobRunner:
         # The model is made once and reports to whichever step is under way.
         self._steps: list[Step] = []
         self._tallies: list[RoundTally] = []
+        self._audited: list[Audited | None] = []
         self._asked: set[str] = set()
         self._heard: set[int] = set()
 
@@ -130,24 +131,25 @@ class JobRunner:
         return f"all {self.job.rounds} rounds are done"
 
     def _veto(self, number: int) -> str | None:
-        """Take a round back whose labels make the small model worse on `data.dev`; say so."""
-        before = self._tallies[-1].facts.get("dev", {}).get("accuracy")
-        if before is None:
+        """Take a round back that lowers the audited accuracy, or the small model's on `data.dev`;
+        say so."""
+        facts = self._tallies[-1].facts
+        before, after = [None, *self._audited][-2:]
+        why, source = vetoes.by_spot_checks(number, before, after), changes.SPOT_CHECKS
+        if why is None and "dev" in facts:
+            facts["dev_after"] = self._predictions(number + 1).facts["dev"]["accuracy"]
+            why = vetoes.by_dev(number, facts["dev"]["accuracy"], facts["dev_after"])
+            source = changes.DEV
+        if why is None:
             return None
-        after = self._predictions(number + 1).facts["dev"]["accuracy"]
-        self._tallies[-1].facts["dev_after"] = after
-        if after >= before:
-            return None
-        why = (
-            f"round {number} was rolled back: trained on its labels the small model is right in "
-            f"{after:.1%} of data.dev, before in {before:.1%}"
-        )
         undo = changes.roll_back(
-            self.run.changes(), lambda line: bool(line["round"] == number),
-            why=why, at=now(), source=changes.VETOED,
+            self.run.changes(),
+            # What a person answered stays, whatever becomes of the round.
+            lambda line: bool(line["round"] == number and line["source"] != "human"),
+            why=why, at=now(), source=source,
         )  # fmt: skip
         self.run.append_changes(undo)
-        self._tallies[-1].facts["rolled_back"] = why
+        facts["rolled_back"] = why
         self.progress.note(why)
         return why
 
@@ -326,6 +328,7 @@ class JobRunner:
             self.prepared.task, self.prepared.given, pred_probs, said, believed.judged
         )
         audited = decide_by(checks, number, self.prepared, evidence)
+        self._audited.append(audited)
         decided = self._deciding.decide(number, judged.issues, judged.opinions, believed, audited)
         decided.count(tally)
         tally.facts["sources"] = decided.facts

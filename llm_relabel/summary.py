@@ -97,7 +97,7 @@ def make_summary(
     tokens = sum((verdict.tokens for verdict in verdicts), Tokens())
     costs = [verdict.cost for verdict in verdicts if verdict.cost is not None]
     changed = int(prepared.task.differs(prepared.given, final).sum())
-    sources = rounds[-1].facts.get("sources", {}) if rounds else {}
+    sources = _standing(rounds)
     checked = sources.get("spot_checks")
     policy = (checked or {}).get("policy") or resolved_policy(prepared.job)
     summary: dict[str, Any] = {
@@ -136,6 +136,19 @@ def make_summary(
         flags = {name: value for name, value in first.items() if name.startswith("flag_")}
         summary["gold"] = {**measured, **flags}
     return summary
+
+
+def _standing(rounds: Sequence[RoundTally]) -> dict[str, Any]:
+    """What the sources said in the newest round whose labels stand."""
+    for tally in reversed(rounds):
+        if "rolled_back" not in tally.facts:
+            found: dict[str, Any] = tally.facts.get("sources", {})
+            return found
+    checked = rounds[0].facts.get("sources", {}).get("spot_checks") if rounds else None
+    if checked is None:
+        return {}
+    note = "round 1 was rolled back: nothing is certified of the labels as they came"
+    return {"spot_checks": {"answered": checked["answered"], "note": note}}
 
 
 def _by_judge(

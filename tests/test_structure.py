@@ -37,7 +37,7 @@ LAYERS = [
     ["judging", "sheets", "allocation"],
     ["review"],
     ["audit"],
-    ["deciding"],
+    ["deciding", "vetoes"],
     ["report"],
     ["results"],
     ["rounds"],

@@ -67,6 +67,12 @@ class Audits:
         means = sums / np.maximum(counts, 1)
         return np.where(total > 0, (weights * means).sum(axis=1) / np.maximum(total, 1e-9), np.nan)
 
+    @property
+    def weights(self) -> Values:
+        """(n,) how many rows of the data each audit stands for."""
+        counts = np.bincount(self.stratum, minlength=len(self.sizes))
+        return np.asarray((self.sizes / np.maximum(counts, 1))[self.stratum])
+
     def folds(self, seed: int) -> NDArray[np.int64]:
         """(n,) fold numbers, every stratum spread evenly over them."""
         rng = np.random.default_rng(seed)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from llm_relabel.agreement.intervals import TOO_FEW
 from llm_relabel.audit.candidates import Evidence
 from llm_relabel.audit.certificate import certify
@@ -19,11 +21,32 @@ from llm_relabel.review import SpotCheck
 @dataclass(frozen=True)
 class Audited:
     """What people make of one round. `people` are their labels by row, final whatever else is
-    said; `choice` is None where too few were drawn at random to choose by."""
+    said; `choice` is None where too few were drawn at random to choose by, `audits` likewise."""
 
     people: Mapping[int, LabelValue]
     choice: Choice | None
     facts: dict[str, Any]
+    audits: Audits | None = None
+
+    def against(self, before: Audited) -> tuple[float, float] | None:
+        """The audited accuracy of the round `before` and of this one, on the audits of both.
+
+        Cross-fitted: no audit has its part in the labels that it judges. None without audits.
+        """
+        if None in (self.choice, before.choice) or self.audits is None or before.audits is None:
+            return None
+        assert self.choice is not None
+        assert before.choice is not None
+        right_before = dict(zip(before.audits.rows.tolist(), before.choice.right, strict=True))
+        places = [n for n, row in enumerate(self.audits.rows.tolist()) if row in right_before]
+        if not places:
+            return None
+        weights = self.audits.weights[places]
+        then = [right_before[row] for row in self.audits.rows[places].tolist()]
+        return (
+            float(np.average(then, weights=weights)),
+            float(np.average(self.choice.right[places], weights=weights)),
+        )
 
 
 def decide_by(
@@ -70,4 +93,4 @@ def decide_by(
         "held_back": int(choice.rejected.sum()),
         "certificate": certify(audits, choice, len(prepared.dataset), seed=prepared.job.seed),
     }
-    return Audited(people, choice, facts)
+    return Audited(people, choice, facts, audits)
