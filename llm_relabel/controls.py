@@ -2,9 +2,10 @@
 
 Three kinds. A `repeat` puts a question of this round once more. A `planted` one shows, among
 the candidates of a row that nobody doubts, a wrong label in the place of the old one. A
-`confirmed` one asks about a row that a person closed (`data.locked`). Controls are journaled
-like every ask; no decision is ever made from one. Rows that merely look certain to the model
-are wrong too often to serve as truth, so the judge's error rate comes from confirmed rows only.
+`confirmed` one asks about a row whose label a person vouches for: `data.locked`, or a blind
+spot-check of an earlier round. Controls are journaled like every ask; no decision is ever made
+from one. Rows that merely look certain to the model are wrong too often to serve as truth, so the
+judge's error rate comes from confirmed rows only.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ def with_controls(
     planner: AskPlanner,
     issues: Sequence[LabelIssue],
     current: Targets,
+    confirmed: Mapping[str, LabelValue] | None = None,
 ) -> list[Ask]:
-    """The first wave's asks with the job's share of controls at random places among them."""
+    """The first wave's asks with the job's share of controls at random places among them.
+
+    `confirmed` are labels by id that people gave blind, beside those of locked rows.
+    """
     prepared = planner.prepared
     share = prepared.job.judge.controls
     asked = [ask for ask in asks if ask.purpose == "label"]
@@ -40,7 +45,7 @@ def with_controls(
     makers = [_repeats(asked, planner, issues, rng)]
     if prepared.job.judge.evidence == "referenced":
         makers.append(_planted(planner, flagged, current, rng))
-    makers.append(_confirmed(planner, current, rng))
+    makers.append(_confirmed(planner, current, confirmed or {}, rng))
     made: list[Ask] = []
     # In turn, so that each kind gets its share and one that runs out leaves it to the others.
     while makers and len(made) < wanted:
@@ -127,12 +132,16 @@ def _planted(planner: AskPlanner, flagged: set[int], current: Targets, rng: rand
         yield _of_row(planner, row, label, tuple(shown), "planted", wrong)
 
 
-def _confirmed(planner: AskPlanner, current: Targets, rng: random.Random) -> Any:
+def _confirmed(
+    planner: AskPlanner, current: Targets, confirmed: Mapping[str, LabelValue], rng: random.Random
+) -> Any:
     prepared = planner.prepared
-    rows = np.flatnonzero(current.known & prepared.dataset.locked).tolist()
-    for row in rng.sample(rows, len(rows)):
-        label = prepared.task.decode(current, row)
-        yield _of_row(planner, row, label, None, "confirmed", label)
+    labels = {
+        row: prepared.task.decode(current, row)
+        for row in np.flatnonzero(current.known & prepared.dataset.locked).tolist()
+    } | {prepared.row_of[item_id]: label for item_id, label in confirmed.items()}
+    for row in rng.sample(list(labels), len(labels)):
+        yield _of_row(planner, row, labels[row], None, "confirmed", labels[row])
 
 
 def _of_row(

@@ -22,7 +22,7 @@ from llm_relabel.judge.breakers import worth_another_try
 from llm_relabel.planning import AskPlanner
 from llm_relabel.preparation import Prepared
 from llm_relabel.progress import Progress
-from llm_relabel.records import Ask, LabelIssue, Verdict
+from llm_relabel.records import Ask, LabelIssue, LabelValue, Verdict
 from llm_relabel.runs import RunFolder
 
 SYNC_EVERY = 1.0  # seconds between syncs of the verdict journal to the disk
@@ -74,12 +74,13 @@ class Judging:
         *,
         watch: Watch | None = None,
         controls: bool = True,
+        confirmed: Mapping[str, LabelValue] | None = None,
     ) -> Judged:
-        """Ask about `issues`, a part of the `flagged` ones."""
+        """Ask about `issues`, a part of the `flagged` ones; `confirmed` labels check the judge."""
         section, judged = self._prepared.job.judge, Judged(list(issues))
         asks = planner.first_wave(issues)
         if controls:
-            asks = with_controls(asks, planner, flagged, evidence.targets)
+            asks = with_controls(asks, planner, flagged, evidence.targets, confirmed)
         known = _Known(planner.number, self._run)
         self._write_asks(known, asks)
         try:

@@ -34,7 +34,7 @@ from llm_relabel.progress import Progress, Silent, Step
 from llm_relabel.provenance import now
 from llm_relabel.records import LabelIssue
 from llm_relabel.results import Results
-from llm_relabel.review import read_answers
+from llm_relabel.review import confirmed_labels, read_answers
 from llm_relabel.runs import RunFolder
 from llm_relabel.summary import RoundTally
 
@@ -256,8 +256,11 @@ class JobRunner:
             first = pilot.draw(foreseen, known.judged, self.job.seed)
             if self.job.judge.breakers.replacement is not None:
                 watch = pilot.ReplacementWatch(known, open_issues, self.job.judge.breakers).hear
+        confirmed = confirmed_labels(self.run, self.prepared.task, number)
         # The pilot's issues, which mostly are none, and the journals of the round.
-        judged = self._judging.judge(planner, first, issues, evidence, watch=watch)
+        judged = self._judging.judge(
+            planner, first, issues, evidence, watch=watch, confirmed=confirmed
+        )
         for part in self._allocation.parts(
             open_issues,
             self._asked,
@@ -268,7 +271,10 @@ class JobRunner:
         ):
             if judged.pause is not None:
                 break
-            judged.add(self._judging.judge(planner, part, issues, evidence, watch=watch))
+            more = self._judging.judge(
+                planner, part, issues, evidence, watch=watch, confirmed=confirmed
+            )
+            judged.add(more)
         return judged
 
     def _can_change(self, issue: LabelIssue) -> bool:

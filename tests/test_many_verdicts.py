@@ -10,6 +10,7 @@ import pytest
 import toy
 import yaml
 from loopback import Fault, LoopbackServer, Received
+from test_audit import review
 from test_rounds import right_answer
 
 import llm_relabel as lr
@@ -195,6 +196,24 @@ def test_controls_look_like_any_question_and_decide_nothing(work: toy.Work) -> N
     assert told["confirmed_wrong"]["count"] <= told["confirmed_wrong"]["of"]
     assert 0 <= told["planted_kept"]["low"] <= told["planted_kept"]["high"] <= 1
     assert summary["rounds"][0]["judged"] == len(issues)
+
+
+def test_spot_checks_of_an_earlier_round_check_the_judge(work: toy.Work) -> None:
+    """The judge turns wrong; where people have answered, the controls say so."""
+    mood = [right_answer]
+    with LoopbackServer(lambda received: mood[-1](received)) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url, "controls": 0.5}
+        work.write_job(judge=judge, decide={"policy": "replace"}, rounds=1)
+        assert "confirmed_wrong" not in lr.relabel(work.job).summary["rounds"][0]["controls"]
+        review(work, 20)
+        mood.append(wrong_answer)
+        work.write_job(judge=judge, decide={"policy": "replace"}, rounds=2)
+        told = lr.relabel(work.job).summary["rounds"][1]["controls"]
+    answers = {line["id"] for line in work.lines("review/answers.jsonl")}
+    asked = [line for line in work.lines("round-2/asks.jsonl") if line["control"] == "confirmed"]
+    assert asked
+    assert {line["id"] for line in asked} <= answers
+    assert told["confirmed_wrong"]["rate"] == 1.0
 
 
 def test_controls_find_a_judge_that_repeats_what_it_is_shown(work: toy.Work) -> None:

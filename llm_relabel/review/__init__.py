@@ -4,7 +4,12 @@ A person sees the item and the label definitions, and never the old label, a pre
 verdict. `sampling` draws, `page` and the exchange formats ask, `answers` reads what was said.
 """
 
-from llm_relabel.review.answers import SpotCheck, read_answers, reviewers_agreement
+from llm_relabel.review.answers import (
+    SpotCheck,
+    confirmed_labels,
+    read_answers,
+    reviewers_agreement,
+)
 from llm_relabel.review.drawing import Drawn, draw_sample, stratum_sizes
 from llm_relabel.review.exchange import EXPORTS, export_items, import_answers
 from llm_relabel.review.opening import Review
@@ -14,6 +19,7 @@ __all__ = [
     "Drawn",
     "Review",
     "SpotCheck",
+    "confirmed_labels",
     "draw_sample",
     "export_items",
     "import_answers",

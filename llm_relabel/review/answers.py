@@ -67,6 +67,15 @@ def read_answers(folder: RunFolder, task: Task) -> list[SpotCheck]:
     return checks
 
 
+def confirmed_labels(folder: RunFolder, task: Task, before: int) -> dict[str, LabelValue]:
+    """The labels that people gave blind to spot-checks of rounds `before` this one, by id."""
+    return {
+        check.id: check.answer
+        for check in read_answers(folder, task)
+        if check.round < before and check.blind and check.answer is not None
+    }
+
+
 def reviewers_agreement(folder: RunFolder, task: Task, *, seed: int = 0) -> dict[str, Any]:
     """How well the reviewers agree on items that two or more of them answered.
 
