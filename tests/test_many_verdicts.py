@@ -200,13 +200,18 @@ def test_controls_look_like_any_question_and_decide_nothing(work: toy.Work) -> N
 
 def test_spot_checks_of_an_earlier_round_check_the_judge(work: toy.Work) -> None:
     """The judge turns wrong; where people have answered, the controls say so."""
-    mood = [right_answer]
-    with LoopbackServer(lambda received: mood[-1](received)) as server:
-        judge = {"model": "openai/toy", "base_url": server.openai_url, "controls": 0.5}
+    answers_with = right_answer
+
+    def answer(received: Received) -> Any:
+        return answers_with(received)
+
+    with LoopbackServer(answer) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url, "controls": 0.5,
+                 "cache": False}  # fmt: skip
         work.write_job(judge=judge, decide={"policy": "replace"}, rounds=1)
         assert "confirmed_wrong" not in lr.relabel(work.job).summary["rounds"][0]["controls"]
         review(work, 20)
-        mood.append(wrong_answer)
+        answers_with = wrong_answer
         work.write_job(judge=judge, decide={"policy": "replace"}, rounds=2)
         told = lr.relabel(work.job).summary["rounds"][1]["controls"]
     answers = {line["id"] for line in work.lines("review/answers.jsonl")}
