@@ -59,6 +59,7 @@ class JobRunner:
         self._audited: list[Audited | None] = []
         self._asked: set[str] = set()
         self._heard: set[int] = set()
+        self._doubted: set[int] = set()
 
     def go(self) -> dict[str, Any]:
         """Run, or go on with, the whole job; gives the summary.
@@ -161,6 +162,7 @@ class JobRunner:
         tally.facts = predictions.facts
         issues = self._flag(predictions.pred_probs)
         tally.flagged = len(issues)
+        self._doubted |= {issue.row for issue in issues if issue.reason != "low_quality"}
         self._measure_flags(tally, issues, predictions.pred_probs)
         folder = self.run.round(number)
         journal.write_lines(folder / "issues.jsonl", self._issue_lines(issues))
@@ -330,9 +332,9 @@ class JobRunner:
         number = tally.number
         said, believed = self._believe(number, pred_probs)
         checks = read_answers(self.run, self.prepared.task)
-        evidence = Evidence(
-            self.prepared.task, self.prepared.given, pred_probs, said, believed.judged
-        )
+        doubted = np.zeros_like(believed.judged)
+        doubted[list(self._doubted)] = True
+        evidence = Evidence(self.prepared.task, self.prepared.given, pred_probs, said, doubted)
         audited = decide_by(checks, number, self.prepared, evidence)
         self._audited.append(audited)
         decided = self._deciding.decide(number, judged.issues, judged.opinions, believed, audited)

@@ -139,6 +139,20 @@ def test_few_answers_are_final_but_choose_nothing(big: toy.Work) -> None:
     )
 
 
+def test_asked_about_everything_spot_checks_choose_where_the_judge_is_heard(
+    big: toy.Work,
+) -> None:
+    big.write_job(detect={"quality": 0.999})
+    assert lr.relabel(big.job).summary["rounds"][0]["judged"] == ROWS
+    review(big, 60)
+    estimates = lr.relabel(big.job).summary["spot_checks"]["estimates"]
+    assert set(estimates) == {
+        "fuse", "fuse doubted", "pool", "agree", "replace", "replace doubted", "keep"
+    }  # fmt: skip
+    # The judge is better than the labels everywhere, so hearing it on fewer rows is worse.
+    assert estimates["replace"] >= estimates["replace doubted"] > estimates["keep"]
+
+
 def test_spot_checks_and_not_gold_decide(big: toy.Work) -> None:
     lr.relabel(big.job)
     review(big, 60)
