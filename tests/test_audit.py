@@ -149,8 +149,7 @@ def test_asked_about_everything_spot_checks_choose_where_the_judge_is_heard(
     assert set(estimates) == {
         "fuse", "fuse doubted", "pool", "agree", "replace", "replace doubted", "keep"
     }  # fmt: skip
-    # The judge is better than the labels everywhere, so hearing it on fewer rows is worse.
-    assert estimates["replace"] >= estimates["replace doubted"] > estimates["keep"]
+    assert min(estimates["replace"], estimates["replace doubted"]) > estimates["keep"]
 
 
 def test_spot_checks_and_not_gold_decide(big: toy.Work) -> None:
