@@ -76,11 +76,25 @@ def of_decide(r: dict[str, Any]) -> Iterator[Row]:
 
 
 def of_spot_checks(r: dict[str, Any]) -> Iterator[Row]:
-    totals = r["totals"]
+    totals, plain = r["totals"], r["without"]
+    ours = totals["gated"]
     yield (
-        f"choosing by 100 spot-checks, {totals['runs']} runs: mean accuracy",
-        f"{totals['auto']['accuracy']:.1%} (given {totals['given']:.1%}, judge "
-        f"{totals['judge']:.1%}, best in hindsight {totals['best']:.1%})",
+        f"choosing by 100 spot-checks, {totals['runs']:,} runs: right labels; points to the best "
+        "in hindsight, mean and 90th percentile",
+        f"{ours['accuracy']:.1%} (given {totals['given']:.1%}, judge on everything "
+        f"{totals['judge']:.1%}); {100 * ours['distance']:.1f}, {100 * ours['distance_p90']:.1f}",
+    )
+    yield (
+        "the same: significantly worse than the better of given labels and judge",
+        f"{ours['worse']:.1%} of the runs",
+    )
+    lost = [each for each in plain if each["lost"]]
+    yield (
+        f"no spot-check, {len(plain)} recorded LLMs: right labels; lost against the given labels, "
+        "of which warned",
+        f"{statistics.mean(each['default'] for each in plain):.1%} (given "
+        f"{statistics.mean(each['keep'] for each in plain):.1%}); {len(lost)}, "
+        f"{sum(each['warned'] for each in lost)}",
     )
     covered = min(r["coverage"].values())
     yield "the certificate's 95% interval, through the choice", f"covers at least {covered:.1%}"

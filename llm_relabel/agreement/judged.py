@@ -159,6 +159,8 @@ def _multi_label(
     overlap = np.where(union == 0, heard.astype(float), tp.sum(1) / np.maximum(union, 1))
 
     def macro(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not present.any():
+            return np.full(len(drawn), np.nan)
         hits, faults = 2 * (drawn @ tp), drawn @ (fp + fn)
         return np.asarray((hits / np.maximum(hits + faults, 1e-9)).mean(-1))
 
