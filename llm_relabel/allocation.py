@@ -45,6 +45,7 @@ class Allocation:
         self._policy = resolved_policy(prepared.job)
         self._severity = _by_parent(prepared) if self._section.severity == "parent" else None
         self._prices = _prices(prepared) if self._section.value_per_fix is not None else []
+        self._price_of = np.full(len(prepared.dataset), np.nan)
         if self._section.residual_noise is not None and self._policy != "fuse":
             raise JobError(
                 "detect.residual_noise is held against what all evidence together believes, and "
@@ -145,15 +146,12 @@ class Allocation:
         """(len(rows),) US dollars that asking about each row costs, about."""
         stable = estimated_tokens(self._prepared.prompts.system.content)
         limit = self._prepared.job.judge.max_item_tokens
-        found = np.zeros(len(rows))
-        for place, row in enumerate(rows.tolist()):
+        for row in rows[np.isnan(self._price_of[rows])].tolist():
             fields = self._prepared.dataset.item(row).fields.values()
             size = stable + min(limit, sum(map(estimated_tokens, fields)))
-            found[place] = sum(
-                count * cost_of(Tokens(input=round(size), output=ANSWER_TOKENS), prices)
-                for prices, count in self._prices
-            )
-        return found
+            tokens = Tokens(input=round(size), output=ANSWER_TOKENS)
+            self._price_of[row] = sum(n * cost_of(tokens, prices) for prices, n in self._prices)
+        return self._price_of[rows]
 
 
 def _prices(prepared: Prepared) -> list[tuple[Prices, int]]:

@@ -55,7 +55,7 @@ def test_the_report_says_how_many_spot_checks_settle_it(work: toy.Work, right: f
     summary = two_classes(work, lambda rng: rng.random() < right)
     report = (work.run_folder / "report.md").read_text(encoding="utf-8")
     count = summary["spot_checks_to_settle"]
-    assert (f"About {count:,} spot-checks" if count else "even thousands") in report
+    assert (f"About {count:,} spot-checks" if count else "so thin that") in report
 
 
 def test_the_number_foretold_is_enough(work: toy.Work) -> None:

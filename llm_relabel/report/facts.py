@@ -147,8 +147,8 @@ def _settling(summary: Mapping[str, Any]) -> str:
     if not summary["changed"]:
         return "Spot-checks would say how good the labels are; a hundred tell it to some 5 points"
     return (
-        "The evidence for the changes is so thin that even thousands of spot-checks may not tell "
-        "whether they do more good than harm; a hundred tell how good the labels are"
+        "The evidence for the changes is so thin that no number of spot-checks is likely to prove "
+        "them; a hundred tell how good the labels are"
     )
 
 
