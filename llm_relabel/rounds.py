@@ -255,6 +255,7 @@ class JobRunner:
             targets=self._deciding.current,
             trusted=trusted,
             groups=self.prepared.dataset.groups,
+            number=number,
         )
         if number > 1:
             return self._judging.judge(planner, to_judge, issues, evidence)
