@@ -40,7 +40,10 @@ def test_defaults_and_round_trip() -> None:
         ({"taks": "x"}, "unknown key 'taks' (did you mean 'task'?)"),
         ({"judge": {"modle": "x"}}, "unknown key 'judge.modle' (did you mean 'model'?)"),
         ({"task": "tagging"}, "task: must be classification (found 'tagging')"),
-        ({"judge": {"model": "gpt-4o"}}, "judge.model: must be `embedded`, `people`, or PROVIDER/NAME"),
+        (
+            {"judge": {"model": "gpt-4o"}},
+            "judge.model: must be `embedded`, `people`, or PROVIDER/NAME",
+        ),
         ({"judge": {"max_cost": -1}}, "judge.max_cost: must be US dollars"),
         ({"judge": {"deadline": "soon"}}, "judge.deadline"),
         ({"detect": {"budget": "130%"}}, "above 0% and at most 100% (found '130%')"),

@@ -46,7 +46,9 @@ def told_summary(summary: Mapping[str, Any], path: Path) -> str:
     lines += [f"Warning: {warning}" for warning in summary.get("warnings", [])]
     waiting = QuestionFolder(path).waiting() if summary["status"] != "done" else 0
     if waiting:
-        lines.append(f"{waiting:,} questions wait for people: `llm-relabel review serve {path}`")
+        lines.append(
+            f"{waiting:,} questions wait for people now: `llm-relabel review serve {path}`"
+        )
     elif summary["status"] == "paused" and QuestionFolder(path).asked():
         lines.append("People have answered all questions; the same `run` goes on")
     if "rows" in summary:
