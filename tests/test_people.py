@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,12 @@ from loopback import LoopbackServer, Received
 from test_review import fill
 
 import llm_relabel as lr
+from llm_relabel.cli import main
 from llm_relabel.people import Given
 from llm_relabel.review import Questions, Review, draw_sample, read_answers
 from llm_relabel.sheets import read_sheet
+
+pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")  # the sdk's own
 
 FLAGGED = [row for row in range(toy.ROWS) if toy.predicted(row) != toy.given(row)]
 PEOPLE = {"model": "people"}
@@ -45,56 +51,74 @@ def truths(review: Review) -> dict[str, str]:
     return {item: toy.truth(int(item[1:])) for item in review.asked_ids()}
 
 
-def waiting(work: toy.Work) -> str:
-    return work.run("status", "run").stdout
+Command = Callable[..., tuple[int, str]]
 
 
-def test_a_run_waits_for_people_and_goes_on_with_their_answers(work: toy.Work) -> None:
+@pytest.fixture
+def command(
+    work: toy.Work, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """The command line in this process; gives the exit code and all that was said."""
+    monkeypatch.chdir(work.folder)
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["llm-relabel", *words])
+        terminate = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        signal.signal(signal.SIGTERM, terminate)
+        told = capsys.readouterr()
+        return int(stopped.value.code or 0), told.out + told.err
+
+    return run
+
+
+def test_a_run_waits_for_people_and_goes_on_with_their_answers(
+    work: toy.Work, command: Command
+) -> None:
     """The commands a person gives, with a sheet for the page."""
     work.write_job(judge=PEOPLE)
-    plan = work.run("plan", "job.yaml")
-    assert f"People are asked {len(FLAGGED)} questions on the review page" in plan.stdout
-    assert "No LLM is called: no tokens, no money." in plan.stdout
-    begun = work.run("run", "job.yaml")
-    assert begun.returncode == 3, begun.stderr
-    assert f"{len(FLAGGED)} questions wait for people" in begun.stderr
-    assert f"llm-relabel review serve {work.run_folder}" in begun.stderr
-    assert f"{len(FLAGGED)} questions wait for people now" in waiting(work)
-    told = work.run("review", "export", "run", "-o", "sheet.csv")
-    assert told.returncode == 0, told.stderr
+    _, told = command("plan", "job.yaml")
+    assert f"People are asked {len(FLAGGED)} questions on the review page" in told
+    assert "No LLM is called: no tokens, no money." in told
+    code, told = command("run", "job.yaml")
+    assert code == 3
+    assert f"{len(FLAGGED)} questions wait for people" in told
+    assert f"llm-relabel review serve {work.run_folder}" in told
+    assert f"{len(FLAGGED)} questions wait for people now" in command("status", "run")[1]
+    assert command("review", "export", "run", "-o", "sheet.csv")[0] == 0
     sheet = read_sheet(work.folder / "sheet.csv")
     # The worst first, with what it has and what the small model says, in the ask's own order.
     asks = work.lines("round-1/asks.jsonl")
     assert [row["id"] for row in sheet] == [line["id"] for line in asks]
     assert [row["candidates"] for row in sheet] == [" | ".join(a["candidates"]) for a in asks]
-    assert len({row["candidates"].split(" | ")[0] == toy.given(int(row["id"][1:])) for row in sheet}
-               ) == 2  # the place does not tell which is which  # fmt: skip
+    first_is_old = {a["candidates"][0] == toy.given(int(a["id"][1:])) for a in asks}
+    assert first_is_old == {True, False}, "the place tells which of them is the old label"
     said = {f"i{row}": toy.truth(row) for row in FLAGGED}
     fill(work.folder / "sheet.csv", dict(list(said.items())[:5]))
-    told = work.run("review", "import", "run", "sheet.csv", "--reviewer", "ann")
-    assert "5 answers of ann taken over" in told.stdout, told.stderr
-    assert work.run("run", "job.yaml").returncode == 3
+    _, told = command("review", "import", "run", "sheet.csv", "--reviewer", "ann")
+    assert "5 answers of ann taken over" in told
+    assert command("run", "job.yaml")[0] == 3
     # What is answered is decided, the rest waits.
     assert work.summary["rounds"][0]["judged"] == 5
     assert work.summary["changed"] == sum(toy.given(r) != toy.truth(r) for r in FLAGGED[:5]) > 0
-    assert f"{len(FLAGGED) - 5} questions wait for people now" in waiting(work)
+    assert f"{len(FLAGGED) - 5} questions wait for people now" in command("status", "run")[1]
     fill(work.folder / "sheet.csv", said)
-    assert work.run("review", "import", "run", "sheet.csv", "--reviewer", "ann").returncode == 0
-    assert "People have answered all questions" in waiting(work)
-    done = work.run("run", "job.yaml")
-    assert done.returncode == 0, done.stderr
+    assert command("review", "import", "run", "sheet.csv", "--reviewer", "ann")[0] == 0
+    assert "People have answered all questions" in command("status", "run")[1]
+    code, told = command("run", "job.yaml")
+    assert code == 0
+    assert "people judged, on the review page; no LLM was called" in told
     assert work.labels() == [toy.truth(row) for row in range(toy.ROWS)]
     summary = work.summary
     assert (summary["status"], summary["policy"], summary["cost"]) == ("done", "replace", 0)
     assert summary["judge"]["is_llm"] is False
-    assert "people judged, on the review page; no LLM was called" in done.stdout
-    assert "wait for people" not in waiting(work)
-    assert "answers decide and certify nothing" in work.run("report", "run").stdout
+    assert "wait for people" not in command("status", "run")[1]
+    assert "answers decide and certify nothing" in command("report", "run")[1]
     changes = work.lines("changes.jsonl")
     assert {(line["source"], line["judge"]) for line in changes} == {("judge", "people")}
     assert {line["why"] for line in changes} == {"answered by ann"}
-    undone = work.run("rollback", "run", "--source", "judge")
-    assert undone.returncode == 0, undone.stderr
+    assert command("rollback", "run", "--source", "judge")[0] == 0
     assert work.labels() == [toy.given(row) for row in range(toy.ROWS)]
 
 
@@ -179,24 +203,25 @@ def test_answers_as_judge_never_pass_for_spot_checks(work: toy.Work) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "label-studio", "argilla"])
-def test_files_of_questions_come_back_as_questions_only(work: toy.Work, kind: str) -> None:
+def test_files_of_questions_come_back_as_questions_only(
+    work: toy.Work, command: Command, kind: str
+) -> None:
     review = paused(work, rounds=1)
     draw_sample(Review(work.run_folder), 60)
     name = "out.csv" if kind == "csv" else "out.json"
-    told = work.run("review", "export", "run", "--format", kind, "-o", name)
-    assert told.returncode == 0, told.stderr
-    path = work.folder / name
+    assert command("review", "export", "run", "--format", kind, "-o", name)[0] == 0
     item = review.asked_ids()[0]
     shown = work.lines("round-1/asks.jsonl")[0]["candidates"]
-    answer_in(path, kind, item, shown)
-    wrong = work.run("review", "import", "run", name, "--spot-checks", "--reviewer", "ann")
-    assert wrong.returncode == 2
-    assert "import it with --judge" in wrong.stderr
-    unsaid = work.run("review", "import", "run", name, "--reviewer", "ann")
-    assert unsaid.returncode == 2
-    assert "say with --judge or --spot-checks" in unsaid.stderr
-    done = work.run("review", "import", "run", name, "--judge", "--reviewer", "ann")
-    assert "1 answers of ann taken over" in done.stdout, done.stderr
+    answer_in(work.folder / name, kind, item, shown)
+    back = ("review", "import", "run", name, "--reviewer", "ann")
+    code, told = command(*back, "--spot-checks")
+    assert code == 2
+    assert "import it with --judge" in told
+    code, told = command(*back)
+    assert code == 2
+    assert "say with --judge or --spot-checks" in told
+    code, told = command(*back, "--judge")
+    assert "1 answers of ann taken over" in told
     [line] = review.folder.lines()
     assert (line["id"], line["answer"], line["blind"]) == (item, "animal", False)
     assert not Review(work.run_folder).folder.answers_path.exists()
@@ -245,7 +270,9 @@ def answer_in(path: Path, kind: str, item: str, shown: list[str]) -> None:
     shutil.move(next((path.parent / "flat").iterdir()), path)
 
 
-def test_the_llm_does_its_part_before_people_are_waited_for(work: toy.Work) -> None:
+def test_the_llm_does_its_part_before_people_are_waited_for(
+    work: toy.Work, command: Command
+) -> None:
     def hesitant(received: Received) -> dict[str, Any]:
         row = int(received.user.split(" number ")[1].split()[0])
         return {"rationale": "", "label": toy.truth(row), "confidence": 0.9 if row % 2 else 0.3}
@@ -253,7 +280,7 @@ def test_the_llm_does_its_part_before_people_are_waited_for(work: toy.Work) -> N
     with LoopbackServer(hesitant) as server:
         first = {"model": "openai/x", "base_url": server.openai_url}
         work.write_job(judge={**first, "escalate": [PEOPLE]}, decide={"policy": "replace"})
-        told = work.run("plan", "job.yaml").stdout
+        told = command("plan", "job.yaml")[1]
         assert f"People are asked at most {len(FLAGGED)} questions" in told
         review = waited_for(work)
         assert len(server.requests) == len(FLAGGED)
@@ -309,9 +336,9 @@ def test_settings_that_cannot_be_are_told(work: toy.Work, judge: Any, told: str)
     assert not work.run_folder.exists()
 
 
-def test_eval_says_what_to_do_instead(work: toy.Work) -> None:
+def test_eval_says_what_to_do_instead(work: toy.Work, command: Command) -> None:
+    work.write_job(judge=PEOPLE)
     for words in (["--judge", "people"], []):
-        work.write_job(judge=PEOPLE)
-        refused = work.run("eval", "job.yaml", *words)
-        assert refused.returncode == 2
-        assert "cannot be asked by `eval`; name the judges" in refused.stderr
+        code, told = command("eval", "job.yaml", *words)
+        assert code == 2
+        assert "cannot be asked by `eval`; name the judges" in told
