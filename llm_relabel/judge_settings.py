@@ -59,6 +59,11 @@ class JudgeMember(Section):
     def _named(cls, value: str) -> str:
         value = value.strip()
         head, slash, tail = value.partition("/")
+        if head == PEOPLE and slash:
+            raise ValueError(
+                "must be `people` and nothing more: who answers says so on the review page, by "
+                "`review serve RUN --reviewer NAME`"
+            )
         if value not in ("embedded", PEOPLE) and (not slash or not head or not tail):
             raise ValueError(
                 "must be `embedded`, `people`, or PROVIDER/NAME such as openai/gpt-4o-mini, "

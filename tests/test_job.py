@@ -135,7 +135,7 @@ def test_undefined_labels_are_told_with_the_nearest_name(work: toy.Work) -> None
         ({"model": "openai/gpt-4o-mini"}, "OPENAI_API_KEY"),
         ({"model": "recorded/none.jsonl"}, "does not exist"),
         ({"model": "hf/no/such/folder"}, "hf/no/such/folder"),
-        ({"model": "people/x"}, "is not available yet"),
+        ({"model": "people/x"}, "who answers says so on the review page"),
     ],
 )
 def test_a_judge_that_cannot_answer_is_told_first(work: toy.Work, judge: dict, told: str) -> None:

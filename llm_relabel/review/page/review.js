@@ -82,16 +82,17 @@ function show(found) {
   $("item").focus({ preventScroll: true });
 }
 
+const keyed = (key, name) => make("span", { class: "keyed" }, ...(key ? [make("kbd", {}, key)] : []), make("span", { class: "name" }, name));
+
 // A label that is shown as a candidate, or a set of them; choosing it is choosing its labels.
 function candidate(label) {
   const names = [].concat(label);
   const button = make("button", { type: "button" });
   for (const name of names) {
     const place = setup.labels.findIndex((each) => each.name === name);
-    if (place < KEYS.length) button.append(make("kbd", {}, KEYS[place].toUpperCase()));
-    button.append(make("span", {}, name));
+    button.append(keyed(place < KEYS.length ? KEYS[place].toUpperCase() : null, name));
   }
-  if (!names.length) button.append(make("kbd", {}, "0"), make("span", {}, "no label applies"));
+  if (!names.length) button.append(keyed("0", "no label applies"));
   button.addEventListener("click", () => {
     if (setup.exclusive) return choose(label);
     if (!names.length) return answer({ answer: [] }, "no label applies");
