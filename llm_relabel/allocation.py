@@ -19,7 +19,7 @@ from llm_relabel.detect import within_budget
 from llm_relabel.errors import JobError
 from llm_relabel.gains import expected_gains, severities
 from llm_relabel.judge.prices import cost_of, is_paid, price_of
-from llm_relabel.judge_settings import Prices
+from llm_relabel.judge_settings import PEOPLE, Prices
 from llm_relabel.preparation import Prepared
 from llm_relabel.prompts import ANSWER_TOKENS, estimated_tokens
 from llm_relabel.records import LabelIssue, Targets, Tokens
@@ -55,8 +55,9 @@ class Allocation:
         limited = any(step is not None for step in steps)
         # Everything is asked anyway, so its order does not matter; a cap may cut it short.
         self._ranks = limited or isinstance(judge.max_cost, float)
-        # A batch takes hours, so it is sent whole.
-        self._learns = limited and not any(member.batch for member in judge.members)
+        # A batch takes hours and people take days, so they are asked all at once.
+        slow = any(member.batch or member.provider == PEOPLE for member in judge.members)
+        self._learns = limited and not slow
         self.stopped: dict[str, Any] = {}
 
     def parts(

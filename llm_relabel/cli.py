@@ -216,7 +216,14 @@ class _EitherOrder(click.Group):
 
 @cli.group(cls=_EitherOrder)
 def review() -> None:
-    """Human spot-checks: a person looks at some items, and sees neither label nor verdict."""
+    """Blind spot-checks by people, and the questions of the judge `people`."""
+
+
+_which = click.option(
+    "--judge/--spot-checks", "as_judge", default=None,
+    help="The questions of the judge `people`, or the blind spot-checks [default: the questions "
+    "where people judge and some are there].",
+)  # fmt: skip
 
 
 @review.command("sample")
@@ -244,33 +251,39 @@ def review_sample(run: str, size: int, effort: int) -> None:
 )  # fmt: skip
 @click.option("-o", "--output", required=True, help="The file to write.")
 @click.option("--reviewer", help="Leave out what this person has answered already.")
-def review_export(run: str, kind: str, output: str, reviewer: str | None) -> None:
+@_which
+def review_export(
+    run: str, kind: str, output: str, reviewer: str | None, as_judge: bool | None
+) -> None:
     """Write the items to review for a spreadsheet or a labeling tool."""
-    from llm_relabel.review import Review, export_items
+    from llm_relabel.review import export_items, open_review
 
-    _say(export_items(Review(Path(run)), kind, Path(output), reviewer))
+    _say(export_items(open_review(Path(run), as_judge), kind, Path(output), reviewer))
 
 
 @review.command("import")
 @click.argument("run", type=click.Path())
 @click.argument("file", type=click.Path())
 @click.option("--reviewer", help="Who answered; a labeling tool's export names its annotators.")
-def review_import(run: str, file: str, reviewer: str | None) -> None:
+@_which
+def review_import(run: str, file: str, reviewer: str | None, as_judge: bool | None) -> None:
     """Take over the answers in FILE: CSV, JSONL, Label Studio's or Argilla's export."""
-    from llm_relabel.review import Review, import_answers
+    from llm_relabel.review import import_answers, open_review
 
-    _say(import_answers(Review(Path(run)), Path(file), reviewer).told())
+    opened = open_review(Path(run), as_judge, must_say=True)
+    _say(import_answers(opened, Path(file), reviewer).told())
 
 
 @review.command("serve")
 @click.argument("run", type=click.Path())
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
 @click.option("--reviewer", default="reviewer", show_default=True, help="Who answers.")
-def review_serve(run: str, port: int, reviewer: str) -> None:
+@_which
+def review_serve(run: str, port: int, reviewer: str, as_judge: bool | None) -> None:
     """Review on a page in your browser, on this machine only. Each answer is kept at once."""
     from llm_relabel.review.server import serve
 
-    serve(Path(run), reviewer, port, _say)
+    serve(Path(run), reviewer, port, _say, as_judge=as_judge)
 
 
 @cli.group()

@@ -10,6 +10,7 @@ from typing import Any
 
 from llm_relabel.combine import Opinion
 from llm_relabel.job import Job
+from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.records import Action, Decision, LabelIssue, LabelValue, label_json
 from llm_relabel.tasks import Task, Unit
 
@@ -34,11 +35,12 @@ def resolved_policy(job: Job) -> str:
     """What `auto` stands for; any other name is itself.
 
     `fuse` wherever a language model judges. The `embedded` judge sees what the small model sees,
-    so the two are no independent witnesses, and `agree` is safer.
+    so the two are no independent witnesses, and `agree` is safer. Where `people` judge, they
+    decide.
     """
     if job.decide.policy != "auto":
         return job.decide.policy
-    return "agree" if job.judge.provider == "embedded" else "fuse"
+    return {"embedded": "agree", PEOPLE: "replace"}.get(job.judge.provider, "fuse")
 
 
 def can_change(policy: str, issue: LabelIssue) -> bool:

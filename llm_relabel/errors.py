@@ -10,6 +10,7 @@ The tree (a caller may catch any branch):
     │   ├── RunLocked           another process is working in it
     │   └── RunChanged          data, labels, model or seed differ from what it was started with
     ├── Paused                  stopped on purpose; the same command goes on
+    │   └── AwaitingPeople      questions wait for people's answers
     └── ProviderError           one call to a judge's provider did not give an answer
         ├── TransientError      the same call may succeed later
         │   ├── RateLimited     the provider said: slower
@@ -64,6 +65,10 @@ class Paused(RelabelError):
 
     Everything that was paid for is kept; the same command goes on.
     """
+
+
+class AwaitingPeople(Paused):
+    """Raised when the judge `people` has no answer yet; all its questions are queued."""
 
 
 class ProviderError(RelabelError):

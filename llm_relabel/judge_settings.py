@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-WITHOUT_LLM = ("embedded", "recorded")
+PEOPLE = "people"
+WITHOUT_LLM = ("embedded", "recorded", PEOPLE)
 
 
 def share_of(value: Any) -> Any:
@@ -58,9 +59,14 @@ class JudgeMember(Section):
     def _named(cls, value: str) -> str:
         value = value.strip()
         head, slash, tail = value.partition("/")
-        if value != "embedded" and (not slash or not head or not tail):
+        if head == PEOPLE and slash:
             raise ValueError(
-                "must be `embedded`, or PROVIDER/NAME such as openai/gpt-4o-mini, "
+                "must be `people` and nothing more: who answers says so on the review page, by "
+                "`review serve RUN --reviewer NAME`"
+            )
+        if value not in ("embedded", PEOPLE) and (not slash or not head or not tail):
+            raise ValueError(
+                "must be `embedded`, `people`, or PROVIDER/NAME such as openai/gpt-4o-mini, "
                 "anthropic/NAME, hf/NAME_OR_FOLDER, recorded/FILE, or litellm's own naming"
             )
         return value
@@ -80,7 +86,7 @@ class JudgeMember(Section):
 
     @property
     def name(self) -> str:
-        """The part of `model` after the first slash; for `embedded` the word itself."""
+        """The part of `model` after the first slash; for `embedded` and `people` the word."""
         return self.model.partition("/")[2] or self.model
 
 
@@ -167,12 +173,29 @@ class JudgeSection(JudgeMember):
     @model_validator(mode="after")
     def _llm_only(self) -> JudgeSection:
         if self.provider in WITHOUT_LLM:
+            answers = "is asked once" if self.provider == PEOPLE else "always repeats itself"
             for key, used in (("samples", self.samples > 1), ("controls", bool(self.controls))):
                 if used:
                     raise ValueError(
                         f"{key} puts questions to a language model; the judge {self.model!r} "
-                        "calls none and always repeats itself"
+                        f"calls none and {answers}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _people_come_last(self) -> JudgeSection:
+        places = [at for at, member in enumerate(self.members) if member.provider == PEOPLE]
+        if len(places) > 1:
+            raise ValueError(
+                "`people` is named twice as a judge; name it once: everybody who answers on the "
+                "review page counts, by majority"
+            )
+        asked_after = max(len(self.panel), *places) + 1 if places else len(self.members)
+        if asked_after < len(self.members):
+            raise ValueError(
+                f"escalate: {self.members[asked_after].model!r} would be asked after people and "
+                "outrank their answers; take it out, or name `people` last in escalate"
+            )
         return self
 
     @property

@@ -16,7 +16,7 @@ from llm_relabel import journal, runs
 from llm_relabel.combine import Asked, Opinion, combine, is_unsure
 from llm_relabel.controls import with_controls
 from llm_relabel.errors import Paused
-from llm_relabel.judge import Judges, RoundEvidence
+from llm_relabel.judge import ChangesItsMind, Judges, RoundEvidence
 from llm_relabel.judge.asking import Watch, ask_all
 from llm_relabel.judge.breakers import worth_another_try
 from llm_relabel.planning import AskPlanner
@@ -152,7 +152,9 @@ class Judging:
         breakers = self._prepared.job.judge.breakers
         todo: list[tuple[str, list[Ask]]] = []
         for name, theirs in by_judge.items():
-            ids = {ask.ask_id for ask in theirs}
+            ids, judge = {ask.ask_id for ask in theirs}, self._judges[name]
+            if isinstance(judge, ChangesItsMind):
+                known.forget(judge.outdated(known.latest(ids)))
             again = worth_another_try(name, breakers, known.of(ids))
             left = [ask for ask in theirs if known.is_open(ask, again)]
             if left:
@@ -202,6 +204,15 @@ class _Known:
     def of(self, ask_ids: set[str]) -> list[Verdict]:
         """The verdicts on these asks, in the order they came."""
         return [verdict for verdict in self._in_order if verdict.ask_id in ask_ids]
+
+    def latest(self, ask_ids: set[str]) -> list[Verdict]:
+        """The verdict that counts on each of these asks, where there is one."""
+        return [verdict for ask_id, verdict in self.verdicts.items() if ask_id in ask_ids]
+
+    def forget(self, ask_ids: set[str]) -> None:
+        """These verdicts hold no more: the asks are put again."""
+        for ask_id in ask_ids:
+            del self.verdicts[ask_id]
 
     def is_open(self, ask: Ask, again: set[str]) -> bool:
         """Whether an ask has no verdict yet, or one that deserves another try."""

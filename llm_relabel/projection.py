@@ -12,7 +12,7 @@ from llm_relabel.controls import with_controls
 from llm_relabel.job import Job
 from llm_relabel.judge import Judges, open_judges
 from llm_relabel.judge.prices import cost_of, price_of
-from llm_relabel.judge_settings import JudgeMember, Prices
+from llm_relabel.judge_settings import PEOPLE, JudgeMember, JudgeSection, Prices
 from llm_relabel.planning import AskPlanner
 from llm_relabel.preparation import Prepared, prepare
 from llm_relabel.progress import Progress
@@ -95,7 +95,9 @@ def _issue_lines(prepared: Prepared, issues: list[LabelIssue]) -> list[str]:
 
 
 def _cut_lines(prepared: Prepared, issues: Sequence[LabelIssue]) -> list[str]:
-    """How many items are longer than the judge is shown."""
+    """How many items are longer than a judge is shown; people are shown all of an item."""
+    if all(member.provider == PEOPLE for member in prepared.job.judge.members):
+        return []
     limit = prepared.job.judge.max_item_tokens
     long = 0
     for issue in issues:
@@ -142,14 +144,32 @@ def _projection(prepared: Prepared, asks: Sequence[Ask], judges: Judges, issues:
             slowest = max(slowest, minutes)
         told += "; hours, by the batch API" if member.batch else f", {minutes:.1f} minutes"
         lines.append(told)
+    people = _people_lines(section, asks, issues)
     if not lines:
-        return ["No LLM is called: no tokens, no money."]
-    extra = {p: sum(ask.purpose == p for ask in asks) for p in ("sample", "panel", "control")}
+        return ["No LLM is called: no tokens, no money.", *people]
+    calls = [ask for ask in asks if judges[ask.judge].is_llm]
+    extra = {p: sum(ask.purpose == p for ask in calls) for p in ("sample", "panel", "control")}
     parts = [f"{count:,} for {purpose}s" for purpose, count in extra.items() if count]
     of_them = f" (of them {', '.join(parts)})" if parts else ""
     money = f"about ${total:.2f}" if known else "at a price that is not known"
-    head = f"Together {len(asks):,} calls{of_them}, {money}, about {slowest:.1f} minutes, before "
-    return [head + f"escalation and retries; {SECONDS_A_CALL:g} s a call are assumed:", *lines]
+    head = f"Together {len(calls):,} calls{of_them}, {money}, about {slowest:.1f} minutes, before "
+    return [
+        head + f"escalation and retries; {SECONDS_A_CALL:g} s a call are assumed:",
+        *lines,
+        *people,
+    ]
+
+
+def _people_lines(section: JudgeSection, asks: Sequence[Ask], issues: int) -> list[str]:
+    """How many questions people will find on the review page."""
+    if PEOPLE not in section.member_names:
+        return []
+    theirs = sum(ask.judge == PEOPLE for ask in asks)
+    where = "on the review page (`llm-relabel review serve RUN`); the run pauses for them"
+    if theirs:
+        return [f"People are asked {theirs:,} questions {where}."]
+    return [f"People are asked at most {issues:,} questions {where}, only where the judges before "
+            "are not sure."]  # fmt: skip
 
 
 def asks_like(asks: Sequence[Ask], count: int) -> list[Ask]:

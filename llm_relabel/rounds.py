@@ -247,6 +247,7 @@ class JobRunner:
             targets=self._deciding.current,
             trusted=trusted,
             groups=self.prepared.dataset.groups,
+            number=number,
         )
         open_issues = [issue for issue in issues if self._can_change(issue)]
         first, watch = list[LabelIssue](), None

@@ -9,7 +9,8 @@ from typing import Any
 
 from llm_relabel.agreement import changes_against_gold
 from llm_relabel.decide import resolved_policy
-from llm_relabel.judge import Judge, Judges
+from llm_relabel.judge import Judges
+from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.preparation import Prepared
 from llm_relabel.records import Action, Targets, Tokens, Verdict
 
@@ -117,7 +118,7 @@ def make_summary(
         "judge": {
             "model": judge.name,
             "is_llm": judge.is_llm,
-            "note": judge_note(judge),
+            "note": judge_note(judges),
         },
         "judges": _by_judge(asks, verdicts),
         "policy": policy,
@@ -183,10 +184,16 @@ def _tokens(tokens: Tokens) -> dict[str, int]:
             "written": tokens.written}  # fmt: skip
 
 
-def judge_note(judge: Judge) -> str:
+def judge_note(judges: Judges) -> str:
     """One sentence on who judged, so that no output is mistaken for an LLM's."""
-    if judge.is_llm:
-        return f"an LLM judged: {judge.name}"
-    if judge.is_llm is None:
-        return f"verdicts were recorded elsewhere: {judge.name}; no LLM was called"
-    return "no LLM was used: label definitions and trusted neighbours decided, by embeddings"
+    first, *others = judges
+    besides = f"; besides, {', '.join(judge.name for judge in others)}" if others else ""
+    called = "" if any(judge.is_llm for judge in judges) else "; no LLM was called"
+    if first.name == PEOPLE:
+        return f"people judged, on the review page{besides}{called}"
+    if first.is_llm:
+        return f"an LLM judged: {first.name}{besides}"
+    if first.is_llm is None:
+        return f"verdicts were recorded elsewhere: {first.name}{besides}{called}"
+    how = f"label definitions and trusted neighbours decided, by embeddings{besides}"
+    return f"no LLM was used: {how}" if called else how

@@ -106,6 +106,13 @@ def test_parts_and_kills_make_no_difference(uneven: toy.Work) -> None:
     assert (uneven.run_folder / "dataset.jsonl").read_bytes() == resumed
 
 
+def test_people_are_asked_all_at_once(uneven: toy.Work) -> None:
+    uneven.write_job(judge={"model": "people"}, detect={"budget": 250, "quality": 0.99})
+    with pytest.raises(lr.Paused, match="250 questions wait"):
+        lr.relabel(uneven.job)
+    assert len(uneven.lines("people/questions.jsonl")) == 250
+
+
 def priced(work: toy.Work, server: LoopbackServer, value: float, **detect: Any) -> dict[str, Any]:
     judge = {"model": "openai/toy", "base_url": server.openai_url, "prices": PRICES,
              "max_cost": 5.0}  # fmt: skip

@@ -40,7 +40,10 @@ def test_defaults_and_round_trip() -> None:
         ({"taks": "x"}, "unknown key 'taks' (did you mean 'task'?)"),
         ({"judge": {"modle": "x"}}, "unknown key 'judge.modle' (did you mean 'model'?)"),
         ({"task": "tagging"}, "task: must be classification (found 'tagging')"),
-        ({"judge": {"model": "gpt-4o"}}, "judge.model: must be `embedded`, or PROVIDER/NAME"),
+        (
+            {"judge": {"model": "gpt-4o"}},
+            "judge.model: must be `embedded`, `people`, or PROVIDER/NAME",
+        ),
         ({"judge": {"max_cost": -1}}, "judge.max_cost: must be US dollars"),
         ({"judge": {"deadline": "soon"}}, "judge.deadline"),
         ({"detect": {"budget": "130%"}}, "above 0% and at most 100% (found '130%')"),
@@ -132,7 +135,7 @@ def test_undefined_labels_are_told_with_the_nearest_name(work: toy.Work) -> None
         ({"model": "openai/gpt-4o-mini"}, "OPENAI_API_KEY"),
         ({"model": "recorded/none.jsonl"}, "does not exist"),
         ({"model": "hf/no/such/folder"}, "hf/no/such/folder"),
-        ({"model": "people/x"}, "is not available yet"),
+        ({"model": "people/x"}, "who answers says so on the review page"),
     ],
 )
 def test_a_judge_that_cannot_answer_is_told_first(work: toy.Work, judge: dict, told: str) -> None:

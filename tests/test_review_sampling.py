@@ -184,7 +184,7 @@ def test_attention_is_the_worst_first_and_up_to_the_effort(review: Review) -> No
     assert list(review.folder.asked()) == [f"i{row}" for row in worst[:12]]
     # The draw is over all rows: one that had attention may be drawn, and counts from then on.
     draw_sample(review, 300)
-    lines = review.folder.sample_path.read_text().splitlines()
+    lines = review.folder.asked_path.read_text().splitlines()
     purposes: dict[str, list[str]] = {}
     for line in map(json.loads, lines):
         purposes.setdefault(line["id"], []).append(line["purpose"])

@@ -24,6 +24,7 @@ LAYERS = [
     ["job"],
     ["data"],
     ["tasks"],
+    ["people"],
     ["models"],
     ["detect", "prompts", "agreement", "fusion"],
     ["preparation"],

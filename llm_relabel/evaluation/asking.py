@@ -19,7 +19,7 @@ from llm_relabel.errors import DefinitionsError, JobError, nearest
 from llm_relabel.job import Job
 from llm_relabel.judge import Judge, Judges, RoundEvidence, open_judges
 from llm_relabel.judge.asking import ask_all
-from llm_relabel.judge_settings import JudgeMember
+from llm_relabel.judge_settings import PEOPLE, JudgeMember
 from llm_relabel.planning import AskPlanner
 from llm_relabel.preparation import Prepared, labels_sha256, prepare
 from llm_relabel.progress import Progress
@@ -50,6 +50,11 @@ def job_to_evaluate(job: Job, judges: Sequence[str], recorded: Sequence[str]) ->
     members += [JudgeMember(model=f"recorded/{_from_job(job, path)}") for path in recorded]
     if not members:
         members = list(section.members)
+    if any(member.provider == PEOPLE for member in members):
+        raise JobError(
+            "the judge `people` cannot be asked by `eval`; name the judges to compare with "
+            "--judge, and give people's answers as --recorded FILE (rows of `id` and `label`)"
+        )
     first, *others = members
     own = {name: getattr(first, name) for name in JudgeMember.model_fields}
     panel = tuple(_plain(member) for member in others)

@@ -2,7 +2,7 @@
 
 `Judge` is the one seam that the rounds know. Behind it: `llm.py` asks a chat provider
 (one file per provider), `recorded.py` reads answers collected elsewhere, `embedded.py`
-needs no LLM at all. `asking.py` puts many asks to one judge.
+needs no LLM at all, `people.py` waits for people. `asking.py` puts many asks to one judge.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.errors import JobError
-from llm_relabel.judge_settings import JudgeMember, JudgeSection, Prices
+from llm_relabel.judge_settings import PEOPLE, JudgeMember, JudgeSection, Prices
 from llm_relabel.records import Ask, Item, Targets, Verdict
 
 if TYPE_CHECKING:
@@ -37,13 +37,14 @@ class RoundEvidence:
 
     `embeddings` gives (rows, d) unit vectors when called; `targets` are the current labels;
     `trusted` is (rows,) bool, rows that were not flagged; rows that share a number in
-    `groups` must not vouch for each other.
+    `groups` must not vouch for each other; `number` is the round's, from 1.
     """
 
     embeddings: Callable[[], NDArray[np.float32]]
     targets: Targets
     trusted: NDArray[np.bool_]
     groups: NDArray[np.int64]
+    number: int = 1
 
 
 class Judge(Protocol):
@@ -94,6 +95,15 @@ class ManyAtOnce(Judge, Protocol):
         self, asks: Iterable[Ask], item_of: Callable[[int], Item]
     ) -> AsyncIterator[Verdict]:
         """The verdicts as they arrive, in any order. Raises Paused after all that could come."""
+        ...
+
+
+@runtime_checkable
+class ChangesItsMind(Judge, Protocol):
+    """A judge whose answers may change, or be taken back, after they became verdicts."""
+
+    def outdated(self, verdicts: Iterable[Verdict]) -> set[str]:
+        """The asks of those verdicts that no longer hold."""
         ...
 
 
@@ -157,6 +167,10 @@ def open_judges(
             from llm_relabel.judge.embedded import EmbeddedJudge
 
             judges[name] = EmbeddedJudge(definitions, exclusive=task.exclusive, embed=embed)
+        elif member.provider == PEOPLE:
+            from llm_relabel.judge.people import PeopleJudge
+
+            judges[name] = PeopleJudge(folder, task)
         elif member.provider == "recorded":
             from llm_relabel.judge.recorded import RecordedJudge
 

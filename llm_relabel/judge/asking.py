@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from llm_relabel.errors import Paused
+from llm_relabel.errors import AwaitingPeople, Paused
 from llm_relabel.judge import Judge, ManyAtOnce
 from llm_relabel.judge.breakers import CircuitBreaker
 from llm_relabel.judge_settings import Breakers
@@ -33,10 +33,14 @@ BREATHE_EVERY = 64
 
 @dataclass
 class Stop:
-    """What ends the asking early, shared by all judges of a wave. The first reason counts."""
+    """What ends the asking early, shared by all judges of a wave. The first reason counts.
+
+    `awaited` stops nobody: while people are awaited, the other judges answer all they are asked.
+    """
 
     judges: Sequence[Judge]
     reason: str | None = None
+    awaited: AwaitingPeople | None = None
 
     def __call__(self, reason: str) -> None:
         """Ask nothing more; calls in flight come home."""
@@ -59,7 +63,8 @@ async def ask_all(
 
     `deadline` is a moment of `time.monotonic`; `watch` hears every verdict too, and may give a
     reason to stop. Raises Paused after the calls in flight have
-    come home: at the deadline, at the money cap, or when a judge no longer answers.
+    come home: at the deadline, at the money cap, or when a judge no longer answers; and
+    AwaitingPeople when all others have answered and people have not.
     """
     stop = Stop([judge for judge, _ in asks])
     timer = None
@@ -87,6 +92,8 @@ async def ask_all(
             timer.cancel()
     if stop.reason is not None:
         raise Paused(stop.reason)
+    if stop.awaited is not None:
+        raise stop.awaited
 
 
 class _Hearing:
@@ -161,6 +168,8 @@ async def _many_at_once(
     try:
         async for verdict in judge.verdicts(asks, item_of):
             hear(verdict)
+    except AwaitingPeople as awaited:
+        stop.awaited = awaited
     except Paused as pause:
         stop(str(pause))
     hear.over()

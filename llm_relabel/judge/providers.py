@@ -10,12 +10,7 @@ from llm_relabel.errors import JobError
 from llm_relabel.judge.batch.api import BatchApi
 from llm_relabel.judge.chat import ChatProvider
 from llm_relabel.judge.keys import redirect_warnings, resolve_key
-from llm_relabel.judge_settings import JudgeMember
-
-AVAILABLE = (
-    "embedded, openai/NAME, anthropic/NAME, hf/NAME_OR_FOLDER, recorded/FILE, or litellm's own "
-    "naming such as gemini/NAME or mistral/NAME"
-)
+from llm_relabel.judge_settings import WITHOUT_LLM, JudgeMember
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +25,7 @@ def open_provider(section: JudgeMember, folder: Path) -> ChatProvider:
         from llm_relabel.judge.hf import HFProvider
 
         return HFProvider(section, folder)
-    if provider == "people":
-        raise JobError(f"judge.model {section.model!r} is not available yet; use {AVAILABLE}")
-    if provider in ("embedded", "recorded"):
+    if provider in WITHOUT_LLM:
         raise JobError(f"judge.model {section.model!r} is not a chat provider")
     key = resolve_key(section, folder, os.environ)
     for warning in redirect_warnings(section, os.environ):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from llm_relabel.agreement.run_measures import RoundLabels, run_measures, scored
+from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.report import classes, judged, moves, words
 from llm_relabel.report.reading import RoundRead, RunRead, read_run
 from llm_relabel.runs import RunFolder
@@ -118,7 +119,13 @@ def _trust(summary: Mapping[str, Any]) -> list[str]:
     """What spot-checks say of the labels, or that there were none, and what makes them doubtful."""
     checked = summary.get("spot_checks")
     found = [f"Doubtful: {doubt}." for doubt in summary.get("doubts", [])]
-    if not checked:
+    if not checked and summary["judge"]["model"] == PEOPLE:
+        found.append(
+            "Uncertified: people judged with the candidates in sight, so their answers decide "
+            "and certify nothing; blind spot-checks would: `llm-relabel review sample RUN`, then "
+            "`review serve RUN --spot-checks`, then the same `run` again."
+        )
+    elif not checked:
         found.append(
             "Ungated: nobody spot-checked this run, so its default policy applied all changes and "
             f"nothing certifies the labels. {_settling(summary)}: `llm-relabel review sample RUN`, "

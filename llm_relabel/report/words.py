@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_relabel.agreement import proportion
+from llm_relabel.judge_settings import PEOPLE
 
 
 def percent(value: float | None) -> str:
@@ -56,6 +57,8 @@ def counted(totals: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not totals:
         return []
     called = "judge calls" if totals["judge"]["is_llm"] else "questions to the judge, no LLM"
+    if totals["judge"]["model"] == PEOPLE:
+        called = "answers of the judges, people first"
     found = [
         (f"{totals['rows']:,}", "rows"),
         (f"{totals['changed']:,}", f"labels changed ({totals['changed'] / totals['rows']:.1%})"),
@@ -131,8 +134,10 @@ def headline(
         add("Planted wrong labels kept", newest.get("planted_kept"), "lower is better")
         add("Wrong on confirmed rows", newest.get("confirmed_wrong"), "lower is better")
     if saved is not None and saved["saved"] is not None:
+        by_people = bool(judges) and judges[0]["model"] == PEOPLE
         found.append({
-            "title": "Calls saved", "value": percent(saved["saved"]), "interval": "",
+            "title": "Questions saved" if by_people else "Calls saved",
+            "value": percent(saved["saved"]), "interval": "",
             "said": f"{saved['calls']:,} instead of about {saved['everything']:,} for every row",
         })  # fmt: skip
     return found

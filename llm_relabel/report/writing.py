@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.journal import write_whole
+from llm_relabel.judge.people import QuestionFolder
+from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.report.facts import gather, sentence
 from llm_relabel.report.markdown import as_markdown
 from llm_relabel.report.page import as_page
@@ -42,6 +44,13 @@ def told_summary(summary: Mapping[str, Any], path: Path) -> str:
     lines += _gold_lines(summary)
     lines += _status_lines(summary)
     lines += [f"Warning: {warning}" for warning in summary.get("warnings", [])]
+    waiting = QuestionFolder(path).waiting() if summary["status"] != "done" else 0
+    if waiting:
+        lines.append(
+            f"{waiting:,} questions wait for people now: `llm-relabel review serve {path}`"
+        )
+    elif summary["status"] == "paused" and QuestionFolder(path).asked():
+        lines.append("People have answered all questions; the same `run` goes on")
     if "rows" in summary:
         lines.append(f"Report: {path / 'report.html'}   Changes: {path / 'changes.jsonl'}")
     return "\n".join(lines)
@@ -63,9 +72,10 @@ def _status_lines(summary: Mapping[str, Any]) -> list[str]:
             "price was never told)"
         )
     names = [each["model"] for each in summary.get("judges", [])] or [summary["judge"]["model"]]
+    called = "answers" if names[0] == PEOPLE else "calls"
     lines.append(
         f"Judge{'s' if len(names) > 1 else ''}: {', '.join(names)}; "
-        f"{summary['calls']:,} calls, {summary['cached']:,} "
+        f"{summary['calls']:,} {called}, {summary['cached']:,} "
         f"answers from the cache, {price}, {summary['seconds']:.0f} s"
     )
     failed = sum(r["failed"] for r in summary["rounds"])

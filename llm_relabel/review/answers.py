@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llm_relabel.errors import RunError
+from llm_relabel.people import PeopleFolder, majority, standing
 from llm_relabel.records import LabelValue, label_json
-from llm_relabel.review.journals import Asked, ReviewFolder, standing
+from llm_relabel.review.journals import Asked, ReviewFolder
 from llm_relabel.runs import RunFolder
-from llm_relabel.tasks import InvalidAnswer, Task
+from llm_relabel.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +47,14 @@ def read_answers(folder: RunFolder, task: Task) -> list[SpotCheck]:
         by_item.setdefault((line["id"], line["unit"]), []).append(line)
     checks = []
     for (item_id, unit), lines in by_item.items():
-        answers = [_label(line, task, review) for line in lines]
+        answers = [review.label(line, task) for line in lines]
         # The sample knows better than the answer: a second draw raises the probability.
         drawn = asked.get(item_id) or _drawn_then(lines[-1])
         checks.append(
             SpotCheck(
                 id=item_id,
                 unit=unit,
-                answer=_majority(answers),
+                answer=majority(answers),
                 reviewers=len(lines),
                 agreed=answers[0] is not None and len(set(answers)) == 1,
                 blind=all(line["blind"] for line in lines),
@@ -77,6 +76,11 @@ def confirmed_labels(folder: RunFolder, task: Task, before: int) -> dict[str, La
 
 
 def reviewers_agreement(folder: RunFolder, task: Task, *, seed: int = 0) -> dict[str, Any]:
+    """How well the reviewers of the spot-checks agree; see `folder_agreement`."""
+    return folder_agreement(ReviewFolder(folder), task, seed=seed)
+
+
+def folder_agreement(folder: PeopleFolder[Any], task: Task, *, seed: int = 0) -> dict[str, Any]:
     """How well the reviewers agree on items that two or more of them answered.
 
     `raters`, `items` (with two answers or more), `pairwise` (the share of pairs that are equal,
@@ -85,10 +89,9 @@ def reviewers_agreement(folder: RunFolder, task: Task, *, seed: int = 0) -> dict
     """
     from llm_relabel.agreement.raters import people_agreement, rater_matrix
 
-    review = ReviewFolder(folder)
     by_item: dict[str, dict[str, str]] = {}
-    for (item_id, reviewer), line in standing(review.lines()).items():
-        label = _label(line, task, review)
+    for (item_id, reviewer), line in standing(folder.lines()).items():
+        label = folder.label(line, task)
         if label is not None:
             by_item.setdefault(item_id, {})[reviewer] = json.dumps(label_json(label))
     names = sorted({said for answers in by_item.values() for said in answers.values()})
@@ -110,22 +113,3 @@ def _drawn_then(line: Mapping[str, Any]) -> Asked:
         "attention" if line["inclusion_probability"] is None else "sample",
         line["round"],
     )
-
-
-def _label(line: Mapping[str, Any], task: Task, review: ReviewFolder) -> LabelValue:
-    """The label of an answer line, None where the reviewer was unsure."""
-    if line.get("unsure"):
-        return None
-    try:
-        return task.check_label(line["answer"])
-    except (InvalidAnswer, KeyError) as error:
-        raise RunError(
-            f"{str(review.answers_path)!r}: the answer of {line['reviewer']!r} to {line['id']!r} "
-            f"cannot be used: {error}; correct the line or take it out"
-        ) from error
-
-
-def _majority(answers: Sequence[LabelValue]) -> LabelValue:
-    ranked = Counter(answers).most_common(2)
-    tied = len(ranked) == 2 and ranked[0][1] == ranked[1][1]
-    return None if tied else ranked[0][0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llm_relabel.review.incoming import NO_LABEL, UNSURE, Filled
+from llm_relabel.review.incoming import CANDIDATES, NO_LABEL, UNSURE, Filled
 from llm_relabel.review.opening import Shown
 from llm_relabel.tasks import Task
 
@@ -17,12 +17,16 @@ ANSWER, OTHERWISE, NOTE = "answer", "otherwise", "note"
 LATER = "later"  # a question needs two options; this one is no answer
 
 
-def records(items: Sequence[Shown]) -> list[dict[str, Any]]:
-    """One record an item, with no suggestion: a suggestion would not be blind."""
+def records(items: Sequence[Shown], candidates: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One record an item, with its `candidates` in words if it has any.
+
+    There is no suggestion: it would not be blind, and would name one candidate before others.
+    """
     return [
         {
             "id": item.id,
-            "fields": {f"field_{n}": text for n, text in enumerate(item.fields.values(), start=1)},
+            "fields": {f"field_{n}": text for n, text in enumerate(item.fields.values(), start=1)}
+            | ({CANDIDATES: candidates[item.id]} if item.id in candidates else {}),
             "metadata": {},
             "suggestions": {},
             "responses": {},
@@ -33,9 +37,10 @@ def records(items: Sequence[Shown]) -> list[dict[str, Any]]:
 
 
 def settings(
-    task: Task, fields: Sequence[str], definitions: Sequence[Mapping[str, Any]], instruction: str
-) -> dict[str, Any]:
-    """The settings of a dataset for these records."""
+    task: Task, fields: Sequence[str], definitions: Sequence[Mapping[str, Any]], instruction: str,
+    *, candidates: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """The settings of a dataset for these records, which may have `candidates`."""
     guidelines = [
         instruction,
         *(f"**{each['name']}**: {each['definition']}" for each in definitions),
@@ -45,14 +50,10 @@ def settings(
     return {
         "guidelines": "\n\n".join(guidelines),
         "fields": [
-            {
-                "name": f"field_{number}",
-                "title": name,
-                "required": number == 1,
-                "settings": {"type": "text", "use_markdown": False},
-            }
+            _field(f"field_{number}", name, required=number == 1)
             for number, name in enumerate(fields, start=1)
-        ],
+        ]
+        + ([_field(CANDIDATES, CANDIDATES, required=False)] if candidates else []),
         "questions": [
             _question(ANSWER, kind, task.class_names),
             _question(OTHERWISE, "label_selection", words),
@@ -77,8 +78,9 @@ def from_records(rows: Sequence[Mapping[str, Any]]) -> Iterator[Filled]:
             for each in responses:
                 by_user.setdefault(str(each.get("user_id")), {})[question] = each.get("value")
         where = f"record {number}"
+        as_judge = CANDIDATES in (row.get("fields") or {})
         if not by_user:
-            yield Filled(where, row.get("id"), None)
+            yield Filled(where, row.get("id"), None, as_judge=as_judge)
         for user, said in by_user.items():
             otherwise = said.get(OTHERWISE) or ""
             yield Filled(
@@ -88,7 +90,13 @@ def from_records(rows: Sequence[Mapping[str, Any]]) -> Iterator[Filled]:
                 "" if otherwise == LATER else otherwise,
                 str(said.get(NOTE) or ""),
                 user,
+                as_judge=as_judge,
             )
+
+
+def _field(name: str, title: str, *, required: bool) -> dict[str, Any]:
+    text = {"type": "text", "use_markdown": False}
+    return {"name": name, "title": title, "required": required, "settings": text}
 
 
 def _question(name: str, kind: str, options: Sequence[str]) -> dict[str, Any]:

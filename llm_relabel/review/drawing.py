@@ -69,11 +69,11 @@ def draw_sample(review: Review, size: int, effort: int = 0) -> Drawn:
     they never count as drawn. No item is asked twice. Raises RunError where the run has no beliefs
     yet, JobError where `size` is too few for the strata.
     """
-    ids = review.prepared.dataset.ids
-    with review.folder.held():
+    ids, folder = review.prepared.dataset.ids, ReviewFolder(review.run)
+    with folder.held():
         newest = _newest_beliefs(review, ids)
         strata = _all_strata(review, ids, newest)
-        asked = review.folder.asked()
+        asked = folder.asked()
         rows = _rows_of(list(asked), ids)
         drawn = {number: np.zeros(len(ids), dtype=np.bool_) for number in strata}
         for row, item in zip(rows, asked.values(), strict=True):
@@ -103,7 +103,7 @@ def draw_sample(review: Review, size: int, effort: int = 0) -> Drawn:
         lines += [Asked(ids[row].as_py(), unit, None, None, "attention", newest.round)
                   for row in chosen]  # fmt: skip
         _freeze(review, ids, newest.round, here)
-        review.folder.append_asked(lines)
+        folder.append_asked(lines)
     left = int(((here != OUTSIDE) & ~sampled_rows).sum())
     table = tuple(
         (name, int((here == code).sum()), int(drawn[newest.round][here == code].sum()))
@@ -207,7 +207,7 @@ def _frozen(run: RunFolder, ids: pa.ChunkedArray | None = None) -> dict[int, NDA
 
 
 def _freeze(review: Review, ids: pa.ChunkedArray, number: int, strata: NDArray[np.int8]) -> None:
-    path = review.folder.path / f"strata-{number}.parquet"
+    path = ReviewFolder(review.run).path / f"strata-{number}.parquet"
     if not path.exists():
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"id": ids, "stratum": strata}), sink, compression="zstd")
@@ -231,8 +231,9 @@ def _of_round(
     drawn: dict[int, NDArray[np.bool_]], number: int, review: Review
 ) -> NDArray[np.bool_]:
     if number not in drawn:
+        folder = str(ReviewFolder(review.run).path)
         raise RunError(
-            f"items were drawn in round {number}, and {str(review.folder.path)!r} has no "
+            f"items were drawn in round {number}, and {folder!r} has no "
             f"strata-{number}.parquet any more; restore the file"
         )
     return drawn[number]

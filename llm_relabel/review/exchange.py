@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 
 from llm_relabel.errors import DataError
 from llm_relabel.journal import write_lines, write_whole
+from llm_relabel.people import standing
 from llm_relabel.review import argilla, label_studio
-from llm_relabel.review.answers import reviewers_agreement
+from llm_relabel.review.answers import folder_agreement
 from llm_relabel.review.incoming import (
+    CANDIDATES,
     NO_LABEL,
     UNSURE,
     Filled,
@@ -26,7 +28,6 @@ from llm_relabel.review.incoming import (
     from_cell,
     json_rows,
 )
-from llm_relabel.review.journals import standing
 from llm_relabel.review.opening import Review, Shown, reviewer_name
 from llm_relabel.sheets import read_sheet, write_sheet
 
@@ -86,6 +87,11 @@ def import_answers(review: Review, path: Path, reviewer: str | None = None) -> I
         filled = list(_read(review, path))
     except (AttributeError, TypeError) as error:
         raise DataError(f"{str(path)!r} has not the form of its export: {error}") from error
+    if not review.as_judge and any(each.as_judge for each in filled):
+        raise DataError(
+            f"{str(path)!r} shows candidates, so its answers are not blind and no spot-checks; "
+            "import it with --judge"
+        )
     with review.folder.held():
         asked = review.folder.asked()
         given, empty = checked(
@@ -100,7 +106,7 @@ def import_answers(review: Review, path: Path, reviewer: str | None = None) -> I
                 new.append(each)
         review.folder.append_answers(new, asked)
     people = tuple(sorted({each.reviewer for each in given}))
-    agreement = reviewers_agreement(review.run, review.task)
+    agreement = folder_agreement(review.folder, review.task)
     return Imported(len(new), len(given) - len(new), empty, people, agreement)
 
 
@@ -162,7 +168,10 @@ def _sheet(review: Review, path: Path) -> Iterable[Filled]:
         raise DataError(f"the sheet {str(path)!r} has no column {', '.join(sorted(missing))}")
     for number, row in enumerate(rows, start=1):
         answer, otherwise = from_cell(row[ANSWER], review.task)
-        yield Filled(f"row {number}", row[ID], answer, otherwise, row.get(NOTE, ""))
+        yield Filled(
+            f"row {number}", row[ID], answer, otherwise, row.get(NOTE, ""),
+            as_judge=CANDIDATES in row,
+        )  # fmt: skip
 
 
 def _lines(rows: Sequence[Any]) -> Iterable[Filled]:
@@ -172,20 +181,25 @@ def _lines(rows: Sequence[Any]) -> Iterable[Filled]:
         if answer == []:
             answer, otherwise = None, otherwise or NO_LABEL
         note = row.get(NOTE) or ""
-        yield Filled(f"line {number}", row.get(ID), answer, otherwise, str(note))
+        yield Filled(
+            f"line {number}", row.get(ID), answer, otherwise, str(note), as_judge=CANDIDATES in row
+        )
 
 
 def _as_sheet(review: Review, items: Sequence[Shown], path: Path) -> str:
     fields = [] if not items else list(items[0].fields)
     names: list[str] = []
     for field in fields:
-        while field in (ID, ANSWER, NOTE, *names):
+        while field in (ID, CANDIDATES, ANSWER, NOTE, *names):
             field += "_"  # noqa: PLW2901 - longer until it differs from ours
         names.append(field)
     write_sheet(
         path,
-        [ID, *names, ANSWER, NOTE],
-        ([item.id, *map(_cut, item.fields.values()), "", ""] for item in items),
+        [ID, *names, *([CANDIDATES] if review.as_judge else []), ANSWER, NOTE],
+        (
+            [item.id, *map(_cut, item.fields.values()), *_candidates(review, item), "", ""]
+            for item in items
+        ),
     )
     unsure, none = answer_words(review.task)
     how = f"; fill in `{ANSWER}` with a label, or {unsure} for unsure"
@@ -198,7 +212,14 @@ def _as_lines(review: Review, items: Sequence[Shown], path: Path) -> str:
     write_lines(
         path,
         (
-            {ID: item.id, "fields": dict(item.fields), ANSWER: None, UNSURE: False, NOTE: ""}
+            {
+                ID: item.id,
+                "fields": dict(item.fields),
+                **({CANDIDATES: item.candidates} if review.as_judge else {}),
+                ANSWER: None,
+                UNSURE: False,
+                NOTE: "",
+            }
             for item in items
         ),
     )
@@ -208,17 +229,32 @@ def _as_lines(review: Review, items: Sequence[Shown], path: Path) -> str:
 
 def _as_label_studio(review: Review, items: Sequence[Shown], path: Path) -> str:
     config = path.with_suffix(".config.xml")
-    _write_json(path, label_studio.tasks(items))
-    made = label_studio.labeling_config(review.task, *_beside(review, items))
+    _write_json(path, label_studio.tasks(items, _shown_candidates(review, items)))
+    made = label_studio.labeling_config(
+        review.task, *_beside(review, items), candidates=review.as_judge
+    )
     write_whole(config, made.encode())
     return f"; the labeling config of the project is in {config}"
 
 
 def _as_argilla(review: Review, items: Sequence[Shown], path: Path) -> str:
     settings = path.with_suffix(".settings.json")
-    _write_json(path, argilla.records(items))
-    _write_json(settings, argilla.settings(review.task, *_beside(review, items)))
+    _write_json(path, argilla.records(items, _shown_candidates(review, items)))
+    made = argilla.settings(review.task, *_beside(review, items), candidates=review.as_judge)
+    _write_json(settings, made)
     return f"; the settings of the dataset are in {settings}"
+
+
+def _candidates(review: Review, item: Shown) -> list[str]:
+    """The candidates of a judge's question in one text; nothing of a spot-check."""
+    if item.candidates is None:
+        return []
+    labels = [review.task.check_label(label) for label in item.candidates]
+    return [" | ".join(map(review.task.show_label, labels))]
+
+
+def _shown_candidates(review: Review, items: Sequence[Shown]) -> dict[str, str]:
+    return {item.id: text for item in items for text in _candidates(review, item)}
 
 
 def _beside(review: Review, items: Sequence[Shown]) -> tuple[list[str], list[dict[str, Any]], str]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.errors import DataError, nearest
+from llm_relabel.people import Given
 from llm_relabel.records import label_json
-from llm_relabel.review.journals import Given
 from llm_relabel.review.opening import reviewer_name
 from llm_relabel.tasks import InvalidAnswer, Task
 
 SHOWN = 5
+CANDIDATES = "candidates"  # in every format, what a question of the judge has and no spot-check
 UNSURE = "unsure"
 NO_LABEL = "no label applies"  # multi-label: somebody looked, and the set is empty
 
@@ -28,7 +29,7 @@ class Filled:
 
     `answer` is text, a list of names, or None; `otherwise` is UNSURE, NO_LABEL or empty.
     `annotator` is who a labeling tool says it was, None where the file says nothing. `at` orders
-    several answers of one annotator.
+    several answers of one annotator. `as_judge` says that candidates were shown.
     """
 
     where: str
@@ -38,6 +39,7 @@ class Filled:
     note: str = ""
     annotator: str | None = None
     at: str = ""
+    as_judge: bool = False
 
 
 def answer_words(task: Task) -> tuple[str, str]:

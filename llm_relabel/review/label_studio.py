@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from llm_relabel.review.incoming import NO_LABEL, UNSURE, Filled
+from llm_relabel.review.incoming import CANDIDATES, NO_LABEL, UNSURE, Filled
 from llm_relabel.review.opening import Shown
 from llm_relabel.tasks import Task
 
@@ -19,21 +19,26 @@ ITEM, ANSWER, OTHERWISE, NOTE = "item_id", "answer", "otherwise", "note"
 COLUMNS = frozenset((ITEM, "annotator", "annotation_id", "lead_time"))  # of its flat exports
 
 
-def tasks(items: Sequence[Shown]) -> list[dict[str, Any]]:
-    """One task an item. Its own `id` is Label Studio's, so ours has another name."""
+def tasks(items: Sequence[Shown], candidates: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One task an item, with its `candidates` in words if it has any.
+
+    A task's own `id` is Label Studio's, so ours has another name.
+    """
     return [
         {
             "data": {ITEM: item.id}
             | {f"field_{n}": text for n, text in enumerate(item.fields.values(), start=1)}
+            | ({CANDIDATES: candidates[item.id]} if item.id in candidates else {})
         }
         for item in items
     ]
 
 
 def labeling_config(
-    task: Task, fields: Sequence[str], definitions: Sequence[Mapping[str, Any]], instruction: str
-) -> str:
-    """The labeling config (XML) for a project with these tasks."""
+    task: Task, fields: Sequence[str], definitions: Sequence[Mapping[str, Any]], instruction: str,
+    *, candidates: bool = False,
+) -> str:  # fmt: skip
+    """The labeling config (XML) for a project with these tasks, which may have `candidates`."""
     lines = ["<View>", f'  <Header value={_attribute(instruction)} size="4"/>']
     for number, name in enumerate(fields, start=1):
         lines.append(f'  <Header value={_attribute(name)} size="6"/>')
@@ -41,6 +46,9 @@ def labeling_config(
             f'  <Text name="field_{number}" value="$field_{number}" valueType="text" '
             'granularity="word"/>'
         )
+    if candidates:
+        lines.append(f'  <Header value={_attribute(CANDIDATES)} size="6"/>')
+        lines.append(f'  <Text name="{CANDIDATES}" value="${CANDIDATES}"/>')
     choice = "single" if task.exclusive else "multiple"
     lines.append(f'  <Choices name="{ANSWER}" toName="field_1" choice="{choice}">')
     lines += [
@@ -65,12 +73,13 @@ def from_tasks(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled
         data = row.get("data")
         item_id = data.get(ITEM) if isinstance(data, dict) else None
         where = f"task {row.get('id', number)}"
+        as_judge = isinstance(data, dict) and CANDIDATES in data
         annotations = row.get("annotations") or row.get("completions") or []
         if not annotations:
-            yield Filled(where, item_id, None)
+            yield Filled(where, item_id, None, as_judge=as_judge)
         for each in annotations:
             if each.get("was_cancelled") or each.get("skipped"):
-                yield Filled(where, item_id, None)
+                yield Filled(where, item_id, None, as_judge=as_judge)
                 continue
             parts: dict[str, list[str]] = {}
             for result in each.get("result") or []:
@@ -81,7 +90,7 @@ def from_tasks(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled
                 )
             yield _filled(
                 where, item_id, parts, task, _annotator(each.get("completed_by")),
-                str(each.get("updated_at") or each.get("created_at") or ""),
+                str(each.get("updated_at") or each.get("created_at") or ""), as_judge=as_judge,
             )  # fmt: skip
 
 
@@ -91,13 +100,14 @@ def from_flat(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled]
         parts = {name: _flat(row.get(name), task) for name in (ANSWER, OTHERWISE, NOTE)}
         at = str(row.get("updated_at") or row.get("created_at") or "")
         yield _filled(
-            f"row {number}", row.get(ITEM), parts, task, _annotator(row.get("annotator")), at
-        )
+            f"row {number}", row.get(ITEM), parts, task, _annotator(row.get("annotator")), at,
+            as_judge=CANDIDATES in row,
+        )  # fmt: skip
 
 
 def _filled(
     where: str, item_id: Any, parts: Mapping[str, list[str]], task: Task, annotator: str | None,
-    at: str,
+    at: str, *, as_judge: bool,
 ) -> Filled:  # fmt: skip
     names = parts.get(ANSWER) or []
     answer: Any = list(names) or None
@@ -105,7 +115,7 @@ def _filled(
         answer = names[0]
     otherwise = (parts.get(OTHERWISE) or [""])[0]
     note = "\n".join(parts.get(NOTE) or [])
-    return Filled(where, item_id, answer, otherwise, note, annotator, at)
+    return Filled(where, item_id, answer, otherwise, note, annotator, at, as_judge)
 
 
 def _flat(value: Any, task: Task) -> list[str]:

@@ -1,10 +1,13 @@
-"""A run opened for review: its data and definitions, and what of them a reviewer may see."""
+"""A run opened for review: its data and definitions, and what of them a reviewer may see.
+
+`Review` is of the spot-checks, which are blind; `Questions` of what the judge `people` is asked.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llm_relabel.errors import JobError, RunError
-from llm_relabel.job import make_job
+from llm_relabel.job import Job, make_job
+from llm_relabel.judge.people import QuestionFolder
+from llm_relabel.judge_settings import PEOPLE
+from llm_relabel.people import PeopleFolder
 from llm_relabel.preparation import prepare
 from llm_relabel.review.journals import ReviewFolder
 from llm_relabel.runs import RunFolder
@@ -22,26 +28,34 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a reviewer sees of an item: `fields` maps column name to text, and nothing else."""
+    """What a reviewer sees of an item: `fields` maps column name to text.
+
+    `candidates` are labels as JSON, in the order shown; None where the item is shown blind.
+    """
 
     id: str
     fields: Mapping[str, str]
+    candidates: tuple[Any, ...] | None = None
 
 
 class Review:
-    """One run under review."""
+    """The spot-checks of one run."""
+
+    title = "Spot-checks"
+    as_judge = False
 
     def __init__(self, path: Path) -> None:
         """Reads the run's data. Raises RunError when `path` is no run folder, RunChanged when
         data or definitions are not those that the run began with."""
         self.run = RunFolder(path)
-        raw = self.run.job()
-        raw.pop("hashes")
-        self.job = make_job(raw, folder=Path(raw.pop("folder")), where=str(path / "job.yaml"))
+        self.job = _job_of(self.run)
         self.prepared = prepare(self.job)
         self.run.check(self.prepared.identity())
         self.task = self.prepared.task
-        self.folder = ReviewFolder(self.run)
+        self.folder = self._folder()
+
+    def _folder(self) -> PeopleFolder[Any]:
+        return ReviewFolder(self.run)
 
     def asked_ids(self) -> list[str]:
         """The ids of all items asked about, mixed: nothing in the order tells why one is in."""
@@ -60,7 +74,7 @@ class Review:
         rows = pc.index_in(pa.array(wanted, pa.string()), value_set=dataset.ids).to_pylist()
         if None in rows:
             raise RunError(
-                f"{str(self.folder.sample_path)!r} names {wanted[rows.index(None)]!r}, which is "
+                f"{str(self.folder.asked_path)!r} names {wanted[rows.index(None)]!r}, which is "
                 "not in the data"
             )
         return [Shown(i, dataset.item(row).fields) for i, row in zip(wanted, rows, strict=True)]
@@ -94,6 +108,80 @@ class Review:
 
     def _mixed(self, item_id: str) -> bytes:
         return hashlib.sha256(f"{self.job.seed}/{item_id}".encode(errors="replace")).digest()
+
+
+class Questions(Review):
+    """The questions of a run's judge `people`."""
+
+    title = "Questions"
+    as_judge = True
+
+    def _folder(self) -> PeopleFolder[Any]:
+        return QuestionFolder(self.run.path)
+
+    def asked_ids(self) -> list[str]:
+        """The ids of all items asked about, as they were queued: the most doubtful first."""
+        found = self.folder.asked()
+        if not found:
+            raise RunError(
+                f"no question of {str(self.run.path)!r} waits for people; a run whose judge is "
+                "`people` puts them"
+            )
+        return list(found)
+
+    def shown(self, ids: Iterable[str]) -> list[Shown]:
+        """These items with their candidates, in the order of `ids`."""
+        asked = self.folder.asked()
+        return [replace(item, candidates=asked[item.id].candidates) for item in super().shown(ids)]
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """What of a run people can be asked: which of the two there is, and which one is meant."""
+
+    questions: bool
+    spot_checks: bool
+    judge_is_people: bool
+
+    @property
+    def as_judge(self) -> bool:
+        """Whether the judge's questions are meant where nothing is chosen."""
+        return self.judge_is_people and (self.questions or not self.spot_checks)
+
+
+def kinds_of(path: Path) -> Kinds:
+    """What people can be asked of a run. Raises RunError where `path` is no run folder."""
+    run = RunFolder(path)
+    return Kinds(
+        questions=bool(QuestionFolder(path).asked()),
+        spot_checks=bool(ReviewFolder(run).asked()),
+        judge_is_people=PEOPLE in _job_of(run).judge.member_names,
+    )
+
+
+def open_review(path: Path, as_judge: bool | None = None, *, must_say: bool = False) -> Review:
+    """The questions of the run's judge (`as_judge`) or its spot-checks.
+
+    None: the questions where the run's judge is or includes `people`, unless there are none and
+    there are spot-checks; with `must_say` a JobError where there are both. Raises RunError,
+    RunChanged.
+    """
+    if as_judge is None:
+        kinds = kinds_of(path)
+        if must_say and kinds.questions and kinds.spot_checks:
+            raise JobError(
+                f"the run {str(path)!r} has questions of its judge and spot-checks; say with "
+                "--judge or --spot-checks which of them the file answers"
+            )
+        as_judge = kinds.as_judge
+    return Questions(path) if as_judge else Review(path)
+
+
+def _job_of(run: RunFolder) -> Job:
+    raw = run.job()
+    raw.pop("hashes")
+    folder = Path(raw.pop("folder"))
+    return make_job(raw, folder=folder, where=str(run.path / "job.yaml"))
 
 
 def reviewer_name(name: str) -> str:

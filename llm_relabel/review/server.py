@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from llm_relabel.errors import JobError, RelabelError
-from llm_relabel.review.opening import Review
+from llm_relabel.review.opening import Review, kinds_of, open_review
 from llm_relabel.review.session import AnsweredElsewhere, Session
 
 HOST = "127.0.0.1"
@@ -40,13 +40,23 @@ _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def serve(path: Path, reviewer: str, port: int, tell: Callable[[str], None]) -> None:
+def serve(
+    path: Path,
+    reviewer: str,
+    port: int,
+    tell: Callable[[str], None],
+    *,
+    as_judge: bool | None = None,
+) -> None:
     """Serve the page for one run until interrupted; `tell` is given its address in words.
+
+    `as_judge` chooses between the judge's questions and the spot-checks; see `open_review`.
 
     `port` 0 takes a free one. Raises JobError where the port is taken, RunError where there is
     nothing to review.
     """
-    session = Session(Review(path), reviewer)
+    review = open_review(path, as_judge)
+    session = Session(review, reviewer)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -60,10 +70,21 @@ def serve(path: Path, reviewer: str, port: int, tell: Callable[[str], None]) -> 
         token = secrets.token_urlsafe(24)
         done = session.next()
         tell(
+            f"{_served(review)}\n"
             f"{done['done']:,} of {done['total']:,} items are answered by {session.reviewer}.\n"
             f"Review them at http://{HOST}:{bound}/{token}/\nCtrl-C ends; every answer is kept."
         )
         asyncio.run(_until_stopped(review_app(session, token, bound), listening))
+
+
+def _served(review: Review) -> str:
+    """Which of the two is served, and that there is the other one, too."""
+    kinds = kinds_of(review.run.path)
+    if review.as_judge:
+        more = " (--spot-checks serves the spot-checks)" if kinds.spot_checks else ""
+        return f"Questions of the judge `people`: the answers decide their items{more}."
+    more = " (--judge serves the judge's questions)" if kinds.questions else ""
+    return f"Blind spot-checks{more}."
 
 
 def review_app(session: Session, token: str, port: int) -> web.Application:

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from llm_relabel.errors import DataError
+from llm_relabel.people import Given, standing
 from llm_relabel.records import label_json
-from llm_relabel.review.journals import Given, standing
 from llm_relabel.review.opening import Review, Shown, reviewer_name
 from llm_relabel.tasks import InvalidAnswer
 
@@ -36,6 +36,7 @@ class Session:
     def setup(self) -> dict[str, Any]:
         """What stays the same on every page: the task, its labels and what they mean."""
         return {
+            "title": self._review.title,
             "reviewer": self.reviewer,
             "exclusive": self._review.task.exclusive,
             "instruction": self._review.instruction(),
@@ -102,8 +103,10 @@ class Session:
         return page | {"item": page["item"] | {"was": was}}
 
     def _shown(self, item_id: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
-        fields = [list(field) for field in self._items[item_id].fields.items()]
-        return {"id": item_id, "seen": self._seen(item_id, lines), "fields": fields}
+        item = self._items[item_id]
+        fields = [list(field) for field in item.fields.items()]
+        shown = {"id": item_id, "seen": self._seen(item_id, lines), "fields": fields}
+        return shown | ({"candidates": list(item.candidates)} if item.candidates else {})
 
     def _seen(self, item_id: str, lines: list[dict[str, Any]]) -> int:
         return sum(line["id"] == item_id for line in lines)

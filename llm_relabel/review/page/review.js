@@ -62,6 +62,9 @@ function show(found) {
     ? item.fields.flatMap(([name, text]) => [make("h2", {}, name), make("p", { dir: "auto" }, text)])
     : [make("p", { class: "end" }, `All ${page.total} items are answered. You may close this page; running the job again decides with your answers.`)];
   $("fields").replaceChildren(...parts);
+  const candidates = (item && item.candidates) || [];
+  $("candidates").hidden = candidates.length === 0;
+  $("candidates").querySelector("ul").replaceChildren(...candidates.map(candidate));
   const was = item && item.was;
   chosen = new Set(was && !was.unsure ? [].concat(was.answer) : []);
   $("was").hidden = !was;
@@ -77,6 +80,26 @@ function show(found) {
   $("item").scrollTop = 0;
   scrollTo(0, 0);
   $("item").focus({ preventScroll: true });
+}
+
+const keyed = (key, name) => make("span", { class: "keyed" }, ...(key ? [make("kbd", {}, key)] : []), make("span", { class: "name" }, name));
+
+// A label that is shown as a candidate, or a set of them; choosing it is choosing its labels.
+function candidate(label) {
+  const names = [].concat(label);
+  const button = make("button", { type: "button" });
+  for (const name of names) {
+    const place = setup.labels.findIndex((each) => each.name === name);
+    button.append(keyed(place < KEYS.length ? KEYS[place].toUpperCase() : null, name));
+  }
+  if (!names.length) button.append(keyed("0", "no label applies"));
+  button.addEventListener("click", () => {
+    if (setup.exclusive) return choose(label);
+    if (!names.length) return answer({ answer: [] }, "no label applies");
+    chosen = new Set(names);
+    mark();
+  });
+  return make("li", {}, button);
 }
 
 function mark() {
@@ -243,6 +266,7 @@ addEventListener("focus", () => during(async () => {
 
 during(async () => {
   [setup] = await ask("setup");
+  document.title = document.querySelector("h1").textContent = setup.title;
   $("who").textContent = `as ${setup.reviewer}`;
   $("instruction").textContent = setup.instruction;
   $("filter").hidden = setup.labels.length <= 9;
