@@ -324,7 +324,9 @@ def _markdown(measured: dict[str, Any]) -> str:
         f"{100 * np.mean([e['keep'] for e in plain]):.1f}. It lost against the given labels with "
         f"{len(lost)} of {len(plain)} judges, significantly with "
         f"{sum(e['worse_than_given'] for e in plain)}; of the {len(lost)} the run had warned in "
-        f"{sum(e['warned'] for e in lost)}. Not warned: {'; '.join(unwarned) or 'none'}.",
+        f"{sum(e['warned'] for e in lost)}, and in {sum(e['warned'] for e in plain if not e['lost'])} "
+        f"of the other {len(plain) - len(lost)}. Lost and not warned: "
+        f"{'; '.join(unwarned) or 'none'}.",
         "## The certificate",
         "Coverage of the 95% interval through drawing, choosing and gating, "
         f"{measured['coverage_runs']:,} simulated runs each: "
