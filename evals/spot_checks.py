@@ -306,6 +306,7 @@ def _markdown(measured: dict[str, Any]) -> str:
         for word in ("auto", "gated")
     ]  # fmt: skip
     lost = [each for each in plain if each["lost"]]
+    alarms = sum(each["warned"] and not each["lost"] for each in plain)
     unwarned = [f"{e['set']} {e['judge']}" for e in lost if not e["warned"]]
     shown = ["keep", "replace", "fuse doubted", "fuse", "pool", "agree", "auto", "gated"]
     return "\n\n".join([
@@ -324,8 +325,8 @@ def _markdown(measured: dict[str, Any]) -> str:
         f"{100 * np.mean([e['keep'] for e in plain]):.1f}. It lost against the given labels with "
         f"{len(lost)} of {len(plain)} judges, significantly with "
         f"{sum(e['worse_than_given'] for e in plain)}; of the {len(lost)} the run had warned in "
-        f"{sum(e['warned'] for e in lost)}, and in {sum(e['warned'] for e in plain if not e['lost'])} "
-        f"of the other {len(plain) - len(lost)}. Lost and not warned: "
+        f"{sum(e['warned'] for e in lost)}, and in {alarms} of the other "
+        f"{len(plain) - len(lost)}. Lost and not warned: "
         f"{'; '.join(unwarned) or 'none'}.",
         "## The certificate",
         "Coverage of the 95% interval through drawing, choosing and gating, "
