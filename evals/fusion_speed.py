@@ -3,7 +3,8 @@
     python evals/fusion_speed.py [--rows 1000000] [--classes 20]
 
 Three sources beside the small model: given labels on all rows, a judge on a third of them, another
-on a tenth; the small model is right on 70%. Everything is simulated; the time is that of `fuse` alone, on one thread of numpy.
+on a tenth; the small model is right on 70%. Everything is simulated; the time is that of `fuse`
+alone, on one thread of numpy.
 """
 
 from __future__ import annotations
