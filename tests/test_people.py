@@ -111,6 +111,8 @@ def test_a_run_waits_for_people_and_goes_on_with_their_answers(
     assert "people judged, on the review page; no LLM was called" in told
     assert work.labels() == [toy.truth(row) for row in range(toy.ROWS)]
     summary = work.summary
+    # Six that the small model still doubts are flagged again, and nobody is asked again.
+    assert (summary["calls"], summary["cached"]) == (len(FLAGGED), 6)
     assert (summary["status"], summary["policy"], summary["cost"]) == ("done", "replace", 0)
     assert summary["judge"]["is_llm"] is False
     assert "wait for people" not in command("status", "run")[1]

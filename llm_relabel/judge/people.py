@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +101,13 @@ class PeopleJudge:
     ) -> AsyncGenerator[Verdict, None]:
         """The verdicts that people have given. Raises AwaitingPeople when all others are queued."""
         folder = self._opened()
-        known, left = self._answers(folder), []
+        known, asked, left = self._answers(folder), folder.asked(), []
         for ask in asks:
             if ask.id in known:
-                yield self._verdict(ask, known[ask.id])
+                verdict = self._verdict(ask, known[ask.id])
+                # Nobody was asked twice: what an earlier round heard is no new answer.
+                again = ask.id in asked and asked[ask.id].round < self._round
+                yield replace(verdict, calls=0, cached=True) if again else verdict
             else:
                 left.append(ask)
         if not left:
