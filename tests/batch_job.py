@@ -17,7 +17,7 @@ WIRES = (OPENAI, ANTHROPIC)
 PRICES = {"input": 100.0, "output": 400.0, "cached_input": 50.0}
 QUESTIONS = 18  # flagged in round 1
 ROWS_A_BATCH = 9
-RE_ASKED, LATE = toy.text(0), toy.text(5)
+RE_ASKED, LATE = toy.text(10), toy.text(25)
 
 
 @dataclass

@@ -142,8 +142,8 @@ def test_a_row_that_never_succeeds_is_a_failure(
         scene.check_bill()
     verdicts = work.lines("round-1/verdicts.jsonl")
     [failed] = [verdict for verdict in verdicts if verdict["outcome"] == "failed"]
-    assert (failed["id"], failed["reason"]) == ("i5", reason)
-    assert work.labels()[5] == toy.given(5)
+    assert (failed["id"], failed["reason"]) == ("i25", reason)
+    assert work.labels()[25] == toy.given(25)
 
 
 def test_a_failure_of_the_provider_is_tried_again_by_the_next_run(work: toy.Work) -> None:

@@ -226,7 +226,7 @@ def test_bad_prompts_and_judges_are_told(work: toy.Work, gold: Path) -> None:
         (["--prompt", "half.jinja"], "lacks the macro 'user'"),
         (["--prompt", "fewer.yaml"], "'animal'"),
         (["--prompt", "none.txt"], "expected a template"),
-        (["--judge", "gpt-4"], "must be `embedded`, or PROVIDER/NAME"),
+        (["--judge", "gpt-4"], "must be `embedded`, `people`, or PROVIDER/NAME"),
         (["--anchoring", "5", "--no-model"], "leave the small model in"),
     ):
         done = work.run("eval", str(work.job), "--gold", str(gold), *words)

@@ -14,7 +14,6 @@ from llm_relabel.judge.catalog import facts_of, sampling_params, supports_temper
 from llm_relabel.judge.chat import ChatRequest
 from llm_relabel.judge.keys import Key, endpoint, redirect_warnings, resolve_key
 from llm_relabel.judge.prices import FREE, cost_of, is_paid, price_of, worst_case
-from llm_relabel.judge.providers import open_provider
 from llm_relabel.judge_settings import JudgeSection, Prices
 from llm_relabel.records import Message, Tokens
 
@@ -167,11 +166,6 @@ def test_variables_that_redirect_are_reported() -> None:
     assert len(redirect_warnings(judge(base_url=LOCAL), environ)) == 2
     assert redirect_warnings(judge("embedded"), environ) == []
     assert redirect_warnings(judge(), {}) == []
-
-
-def test_judges_that_are_not_there_yet_say_what_is(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="not available yet; use embedded, openai/NAME"):
-        open_provider(judge("people/me"), tmp_path)
 
 
 # Prices and other facts of the table
