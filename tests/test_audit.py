@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import llm_relabel as lr
 from llm_relabel.audit.checks import Audits, lower_bounds
 from llm_relabel.records import Targets
+from llm_relabel.review import Review, draw_sample, export_items, import_answers
 
 ROWS = 400
 
@@ -46,19 +47,17 @@ def big(work: toy.Work) -> toy.Work:
 
 
 def review(work: toy.Work, size: int, *, say: Any = toy.truth) -> None:
-    """Draw, answer every item by its row, import."""
-    run = str(work.run_folder)
-    done = work.run("review", "sample", run, "--size", str(size))
-    assert done.returncode == 0, done.stderr
+    """Draw, answer every item by its row, import: in this process, as test_review.py does it by
+    the commands."""
+    opened = Review(work.run_folder)
+    draw_sample(opened, size)
     out = work.folder / "answers.jsonl"
-    done = work.run("review", "export", run, "--format", "jsonl", "-o", str(out))
-    assert done.returncode == 0, done.stderr
+    export_items(opened, "jsonl", out)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     for line in lines:
         line["answer"] = say(int(line["id"][1:]))
     out.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    done = work.run("review", "import", run, str(out), "--reviewer", "ann")
-    assert done.returncode == 0, done.stderr
+    import_answers(opened, out, "ann")
 
 
 def test_the_last_round_is_decided_again_without_a_call(big: toy.Work) -> None:

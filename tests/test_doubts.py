@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import pytest
 import toy
 import yaml
+from test_audit import review
 
 import llm_relabel as lr
 
@@ -62,16 +62,7 @@ def test_the_number_foretold_is_enough(work: toy.Work) -> None:
     """Draw as many as the run asks for, answer truly: the gate passes its changes."""
     summary = two_classes(work, lambda rng: rng.random() < 0.92)
     count = summary["spot_checks_to_settle"]
-    assert work.run("review", "sample", str(work.run_folder), "--size", str(count)).returncode == 0
-    out = work.folder / "sample.jsonl"
-    words = ("--format", "jsonl", "-o", str(out))
-    exported = work.run("review", "export", str(work.run_folder), *words)
-    assert exported.returncode == 0, exported.stderr
-    truth = {f"i{row}": NAMES[row % 2] for row in range(ROWS)}
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
-    work.write_lines("sample.jsonl", [{**line, "answer": truth[line["id"]]} for line in lines])
-    done = work.run("review", "import", str(work.run_folder), str(out), "--reviewer", "ann")
-    assert done.returncode == 0, done.stderr
+    review(work, count, say=lambda row: NAMES[row % 2])
     after = dict(lr.relabel(work.job).summary)
     assert after["spot_checks"]["gate"][-1]["applied"]
     assert after["spot_checks_to_settle"] is None

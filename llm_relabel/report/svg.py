@@ -73,9 +73,13 @@ def inline(figure: Drawing, name: str, label: str) -> str:
 
     `label` is what a screen reader says. Must be called inside `drawing`.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     out = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(out, format="svg", metadata=metadata, facecolor="none")
+    figure.patch.set_facecolor("none")
+    # `savefig` would draw everything once more, to lay out what is laid out while it is drawn.
+    FigureCanvasSVG(figure).print_svg(out, metadata=metadata)  # type: ignore[no-untyped-call]
     text = _COMMENT.sub("", _HEAD.sub("", out.getvalue()))
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style [^>]*>.*?</style>", "", text, flags=re.DOTALL)
