@@ -206,3 +206,35 @@ def test_strata_weigh_by_their_size_and_the_interval_holds_the_mean(
         spread = np.bincount(folds[stratum == code], minlength=4)
         assert spread.sum() == count
         assert spread.max() - spread.min() <= 1
+
+
+def test_unsure_answers_are_no_random_part_of_the_others(big: toy.Work) -> None:
+    """People are unsure of what is wrong: the truth stays inside, the interval says why."""
+    lr.relabel(big.job)
+    labels = big.labels()
+    opened = Review(big.run_folder)
+    draw_sample(opened, 120)
+    wrong = {f"i{n}" for n in range(ROWS) if labels[n] != toy.truth(n)}
+    asked = sorted(opened.folder.asked())
+    unsure = {item_id for item_id in asked if item_id in wrong}
+    out = big.write_lines(
+        "answers.jsonl",
+        [
+            {
+                "id": i,
+                "answer": None if i in unsure else toy.truth(int(i[1:])),
+                "unsure": i in unsure,
+            }
+            for i in asked
+        ],
+    )
+    import_answers(opened, out, "ann")
+    summary = lr.relabel(big.job).summary
+    certificate = summary["spot_checks"]["certificate"]
+    told = certificate["label_accuracy"]
+    assert certificate["unsure"] == len(unsure) > 5
+    assert certificate["n"] == 120 - len(unsure)
+    assert told["value"] > summary["gold"]["labels_after"]
+    assert told["low"] <= summary["gold"]["labels_after"] <= told["high"]
+    report = (big.run_folder / "report.md").read_text(encoding="utf-8")
+    assert f"{len(unsure)} more were unsure" in report

@@ -14,6 +14,8 @@ def certify(audits: Audits, choice: Choice, rows: int, *, seed: int = 0) -> dict
     Each audit judges the label that the procedure gave without it (cross-fitting), so the audits
     that chose the policy do not certify their own choice. Audited rows carry the person's label:
     what was wrong among them is known, and mended, and added to what the sample says of all rows.
+    Of the drawn items that people are unsure of the low end takes all for wrong, the high end for
+    right.
     """
     figure = audits.interval(choice.right, seed=seed)
     if figure.value is None or figure.low is None or figure.high is None:
@@ -38,6 +40,7 @@ def certify(audits: Audits, choice: Choice, rows: int, *, seed: int = 0) -> dict
             "high": 1 - accuracy["low"],
         },
         "n": len(audits),
+        "unsure": 0 if audits.unsure is None else int(audits.unsure.sum()),
         "strata": len(audits.sizes),
         "method": (
             "stratified blind sample; for each audit policy and gate were chosen by the others, "

@@ -25,13 +25,15 @@ class Audits:
     """A probability sample of rows with people's labels.
 
     `rows` (n,) are row numbers, `truth` their labels as Targets of n rows; `stratum` (n,) codes,
-    `sizes` (strata,) how many rows each stratum has in the data.
+    `sizes` (strata,) how many rows each stratum has in the data, `unsure` (strata,) how many more
+    were drawn of it without an answer that counts; None where there are none.
     """
 
     rows: NDArray[np.int64]
     truth: Targets
     stratum: NDArray[np.int64]
     sizes: Values
+    unsure: Values | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,18 +89,21 @@ class Audits:
 
         Each stratum's share has the two Beta distributions whose quantiles are Clopper's and
         Pearson's bounds; both ends are quantiles of their sum by strata, drawn at random.
+        Items that people are unsure of are no random part of the others: the low end takes all of
+        them for 0, the high end for 1.
         """
         rng = np.random.default_rng(seed)
+        unsure = np.zeros(len(self.sizes)) if self.unsure is None else self.unsure
         low, high, weight = np.zeros(DRAWS), np.zeros(DRAWS), 0.0
         for code, size in enumerate(self.sizes):
             here = self.stratum == code
-            count = int(here.sum())
-            if not count:
+            hits, open_ = float(values[here].sum()), float(unsure[code])
+            misses = float(here.sum()) - hits
+            if not hits + misses + open_:
                 continue
-            hits = float(values[here].sum())
             weight += size
-            low += size * (rng.beta(hits, count - hits + 1, DRAWS) if hits else 0.0)
-            high += size * (rng.beta(hits + 1, count - hits, DRAWS) if hits < count else 1.0)
+            low += size * (rng.beta(hits, misses + open_ + 1, DRAWS) if hits else 0.0)
+            high += size * (rng.beta(hits + open_ + 1, misses, DRAWS) if misses else 1.0)
         if not weight:
             return Figure(None, None, None, 0)
         ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
@@ -122,18 +127,24 @@ def make_audits(
     task: Task, rows: Sequence[int], labels: Sequence[LabelValue], strata: Sequence[Any],
     probabilities: Sequence[float],
 ) -> Audits:  # fmt: skip
-    """Audits from rows that were drawn with these probabilities, each equal in its stratum."""
-    truth = Targets(
-        np.zeros((len(rows), len(task.class_names)), dtype=np.bool_),
-        np.zeros(len(rows), dtype=np.bool_), task.exclusive,
-    )  # fmt: skip
-    for place, label in enumerate(labels):
-        task.put(truth, place, label)
+    """Audits from rows that were drawn with these probabilities, each equal in its stratum.
+
+    A label of None is an item that people are unsure of.
+    """
     names = list(dict.fromkeys(strata))
     stratum = np.array([names.index(name) for name in strata], dtype=np.int64)
-    # Who was drawn and gave no answer leaves the others of the stratum to stand for all.
-    sizes = np.zeros(len(names))
-    for code in range(len(names)):
-        here = np.flatnonzero(stratum == code)
-        sizes[code] = sum(1 / probabilities[int(place)] for place in here)
-    return Audits(np.array(rows, dtype=np.int64), truth, stratum, sizes)
+    answered = np.array([label is not None for label in labels], dtype=np.bool_)
+    every = np.arange(len(names))[:, None] == stratum
+    # Who was drawn and gave no answer at all leaves the others of the stratum to stand for all.
+    sizes = every @ (1 / np.asarray(probabilities, dtype=np.float64))
+    places = np.flatnonzero(answered).tolist()
+    truth = Targets(
+        np.zeros((len(places), len(task.class_names)), dtype=np.bool_),
+        np.zeros(len(places), dtype=np.bool_), task.exclusive,
+    )  # fmt: skip
+    for at, place in enumerate(places):
+        task.put(truth, at, labels[place])
+    return Audits(
+        np.array(rows, dtype=np.int64)[answered], truth, stratum[answered],
+        np.asarray(sizes, dtype=np.float64), (every & ~answered).sum(axis=1).astype(np.float64),
+    )  # fmt: skip

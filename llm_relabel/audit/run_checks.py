@@ -62,13 +62,18 @@ def decide_by(
         return None
     row_of, section = prepared.row_of, prepared.job.decide
     people = {row_of[check.id]: check.answer for check in heard}
-    drawn = [check for check in heard if check.inclusion_probability is not None and check.blind]
+    drawn = [
+        check
+        for check in checks
+        if check.round <= number and check.inclusion_probability is not None and check.blind
+    ]
+    answered = sum(check.answer is not None for check in drawn)
     facts: dict[str, Any] = {
         "answered": len(heard),
         "unsure": sum(check.answer is None and check.round <= number for check in checks),
-        "drawn_at_random": len(drawn),
+        "drawn_at_random": answered,
     }
-    if len(drawn) < TOO_FEW:
+    if answered < TOO_FEW:
         facts["note"] = (
             f"fewer than {TOO_FEW} spot-checks were drawn at random: they choose no policy and "
             "certify nothing"

@@ -83,10 +83,14 @@ def certified(checked: Mapping[str, Any] | None) -> list[dict[str, str]]:
     told = ((checked or {}).get("certificate") or {}).get("label_accuracy")
     if told is None or checked is None:
         return []
+    n, unsure = checked["certificate"]["n"], checked["certificate"].get("unsure", 0)
     return [{
         "title": "Certified: labels right", "value": f"{told['value']:.1%}",
         "interval": f"{told['low'] * 100:.1f} to {told['high']:.1%}",
-        "said": f"of all rows, by {checked['certificate']['n']} blind spot-checks",
+        "said": f"of all rows, by {n} blind spot-checks" + (
+            f"; {unsure} more were unsure: wrong at the low end, right at the high"
+            if unsure else ""
+        ),
     }]  # fmt: skip
 
 
