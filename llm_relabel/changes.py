@@ -73,15 +73,22 @@ def reconcile(
 
     Nothing where a resumed run decides what it had decided; otherwise the round's and all
     later rounds' changes are taken back first, newest first, and then made anew. A person's
-    rollbacks are left out of the comparison and stay in force, and so do vetoes, but against a
-    person's answer.
+    rollbacks are left out of the comparison and stay in force. So does a veto of the same changes,
+    but against a person's answer; other changes are for the veto to look at again.
     """
     answered = {(change.id, change.unit) for change in wanted if change.source == "human"}
+    binds = _veto_binds(lines, round_number, [c for c in wanted if c.source != "human"], answered)
     undone = {
         (line["id"], line["unit"])
         for line in lines
         if _stays_undone(line)
-        and (line["source"] not in VETOES or (line["id"], line["unit"]) not in answered)
+        and (
+            line["source"] not in VETOES
+            or (
+                (binds or line["round"] != round_number)
+                and (line["id"], line["unit"]) not in answered
+            )
+        )
     }
     own = [line for line in lines if (line["id"], line["unit"]) not in undone]
     planned = [
@@ -128,6 +135,19 @@ def roll_back(
 def undone_by_people(lines: Iterable[Mapping[str, Any]]) -> int:
     """How many changes people took back."""
     return sum(_stays_undone(line) and line["source"] not in VETOES for line in lines)
+
+
+def _veto_binds(
+    lines: Sequence[Mapping[str, Any]], round_number: int, wanted: Sequence[Change],
+    answered: set[tuple[str, str]],
+) -> bool:  # fmt: skip
+    """Whether the newest veto of this round was of just the `wanted` changes."""
+    vetoes = [x for x in lines if x["kind"] == "rollback" and x["source"] in VETOES]
+    here = [x for x in vetoes if x["round"] == round_number]
+    newest = [x for x in here if x["at"] == here[-1]["at"]]
+    vetoed = {(x["id"], x["unit"], repr(x["new"]), repr(x["old"])) for x in newest}
+    planned = {(c.id, c.unit, repr(c.old), repr(c.new)) for c in wanted}
+    return {x for x in vetoed if x[:2] not in answered} == planned
 
 
 def _stays_undone(line: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ LITTLE_SKILL = 0.2
 # How often a judge is believed to be right, below which it is a weak witness.
 OFTEN_WRONG = 2 / 3
 FEWEST_JUDGED = 50
+FEWEST_OF_A_SIDE = 20  # a test by fewer would find nothing in a good judge either
 
 
 def doubts_of(
@@ -86,6 +87,6 @@ def _ignores_the_evidence(
     rows = np.arange(len(old))
     margin = pred_probs[rows, new] - pred_probs[rows, old]
     sides, stays = margin[torn & (said == new)], margin[torn & (said == old)]
-    if len(sides) + len(stays) < FEWEST_JUDGED or not len(sides) or not len(stays):
+    if len(sides) + len(stays) < FEWEST_JUDGED or min(len(sides), len(stays)) < FEWEST_OF_A_SIDE:
         return False
     return bool(mannwhitneyu(sides, stays, alternative="greater").pvalue > 0.05)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from llm_relabel import changes
+from llm_relabel.audit import Audited, as_written
 from llm_relabel.judge import Judges
 from llm_relabel.preparation import Prepared
 from llm_relabel.provenance import versions
@@ -28,12 +29,18 @@ class Results:
         self._run = run
         self._judges = judges
         self._began = time.monotonic()
-        self._seconds_before = 0.0
-        if run.summary_path.exists():
-            self._seconds_before = float(run.summary().get("seconds", 0.0))
+        self._before: dict[str, Any] = run.summary() if run.summary_path.exists() else {}
+        self._seconds_before = float(self._before.get("seconds", 0.0))
 
-    def write(self, tallies: Sequence[RoundTally], *, status: str, reason: str) -> dict[str, Any]:
-        """Write everything as it stands now, while the run goes on the summary only; gives that."""
+    def write(
+        self, tallies: Sequence[RoundTally], audited: Sequence[Audited | None], *, status: str,
+        reason: str,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Write everything as it stands now, while the run goes on the summary only; gives that.
+
+        `audited` is what spot-checks made of each round, so that what they certify is what is
+        written.
+        """
         prepared, run = self._prepared, self._run
         log = run.changes()
         final = changes.corrected_labels(
@@ -55,11 +62,37 @@ class Results:
             rolled_back=changes.undone_by_people(log),
             versions=versions(),
         )
+        checked, certified = made["spot_checks"], self._certified(tallies, audited)
+        if certified is not None and checked is not None:
+            other = prepared.task.differs(certified, final) & ~prepared.dataset.locked
+            certificate = as_written(checked["certificate"], int(other.sum()))
+            made["spot_checks"] = {**checked, "certificate": certificate}
         run.write_summary(made)
         if status != "running":
             changes_sheet(run)
             write_report(run, made)
         return made
+
+    def last_round(self, rounds: int, *, spot_checked: bool) -> int:
+        """How many of the job's `rounds` may come. A run that had ended before all of them, and
+        that people have spot-checked, has those that it had: deciding again asks nothing."""
+        ended = self._before.get("status") == "done"
+        if ended and spot_checked and self._before.get("rounds_allowed") == rounds:
+            return min(rounds, max(1, len(self._before["rounds"])))
+        return rounds
+
+    def _certified(
+        self, tallies: Sequence[RoundTally], audited: Sequence[Audited | None]
+    ) -> Targets | None:
+        """The labels that the newest round that stands had certified."""
+        standing = [
+            each
+            for each, tally in zip(audited, tallies, strict=False)
+            if "rolled_back" not in tally.facts
+        ]
+        if not standing or standing[-1] is None:
+            return None
+        return standing[-1].certified(self._prepared.task)
 
     def write_dataset(self, folder: Path, labels: Targets) -> None:
         """Write `dataset.*` into `folder`: the data as it came, with these labels."""

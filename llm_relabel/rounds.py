@@ -121,14 +121,18 @@ class JobRunner:
         return self._finish(status, reason)
 
     def _finish(self, status: str, reason: str) -> dict[str, Any]:
-        return self._results.write(self._tallies, status=status, reason=reason)
+        return self._results.write(self._tallies, self._audited, status=status, reason=reason)
 
     def _rounds(self) -> str:
-        for number in range(1, self.job.rounds + 1):
+        spot_checked = bool(read_answers(self.run, self.prepared.task))
+        last = self._results.last_round(self.job.rounds, spot_checked=spot_checked)
+        for number in range(1, last + 1):
             if not self._round(number):
                 return f"round {number} changed nothing, so a further round would see the same"
             if (veto := self._veto(number)) is not None:
                 return veto
+        if last < self.job.rounds:
+            return f"round {last} was decided again with the spot-checks; it had been the last"
         return f"all {self.job.rounds} rounds are done"
 
     def _veto(self, number: int) -> str | None:

@@ -124,8 +124,11 @@ def make_summary(
         "policy": policy,
         "gated": bool((checked or {}).get("gate")),
         "spot_checks": checked,
+        "min_precision": prepared.job.decide.min_precision,
         "spot_checks_to_settle": sources.get("spot_checks_to_settle"),
-        "doubts": sources.get("doubts", []),
+        # Where people's answers decided, nobody need guess any more.
+        "doubts": [] if "certificate" in (checked or {}) else sources.get("doubts", []),
+        "rounds_allowed": prepared.job.rounds,
         "evidence": prepared.job.judge.evidence,
         "rolled_back": rolled_back,
         "warnings": list(prepared.warnings),
@@ -141,15 +144,17 @@ def make_summary(
 
 def _standing(rounds: Sequence[RoundTally]) -> dict[str, Any]:
     """What the sources said in the newest round whose labels stand."""
-    for tally in reversed(rounds):
-        if "rolled_back" not in tally.facts:
-            found: dict[str, Any] = tally.facts.get("sources", {})
-            return found
-    checked = rounds[0].facts.get("sources", {}).get("spot_checks") if rounds else None
-    if checked is None:
-        return {}
-    note = "round 1 was rolled back: nothing is certified of the labels as they came"
-    return {"spot_checks": {"answered": checked["answered"], "note": note}}
+    heard = [tally.facts.get("sources", {}).get("spot_checks") for tally in rounds]
+    standing = [tally for tally in rounds if "rolled_back" not in tally.facts]
+    found: dict[str, Any] = dict(standing[-1].facts.get("sources", {})) if standing else {}
+    last = next((each for each in reversed(heard) if each is not None), None)
+    if found.get("spot_checks") is None and last is not None:
+        found["spot_checks"] = {
+            "answered": last["answered"],
+            "note": "the round that the spot-checks were drawn from was rolled back: people's own "
+            "answers stand, and nothing is certified of the other labels",
+        }
+    return found
 
 
 def _by_judge(

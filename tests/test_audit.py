@@ -238,3 +238,58 @@ def test_unsure_answers_are_no_random_part_of_the_others(big: toy.Work) -> None:
     assert told["low"] <= summary["gold"]["labels_after"] <= told["high"]
     report = (big.run_folder / "report.md").read_text(encoding="utf-8")
     assert f"{len(unsure)} more were unsure" in report
+
+
+def test_locked_rows_are_not_certified(big: toy.Work) -> None:
+    rows = [json.loads(line) for line in big.data.read_text().splitlines()]
+    for row in rows:
+        row["closed"] = row["label"] != row["gold"]
+    big.write_rows(rows)
+    data = {"path": "data.jsonl", "text": "text", "label": "label", "id": "id",
+            "gold": "gold", "locked": "closed"}  # fmt: skip
+    big.write_job(data=data)
+    lr.relabel(big.job)
+    review(big, 60)
+    lr.relabel(big.job)
+    open_rows = sum(not row["closed"] for row in rows)
+    assert big.summary["spot_checks"]["certificate"]["rows"] == open_rows < ROWS
+    report = (big.run_folder / "report.md").read_text(encoding="utf-8")
+    assert f"of the {open_rows} rows that are not locked" in report
+    assert "residual noise" in report
+    assert "Clopper" in report
+
+
+def test_what_was_rolled_back_is_certified_no_more(big: toy.Work) -> None:
+    lr.relabel(big.job)
+    review(big, 100)
+    before = lr.relabel(big.job).summary["spot_checks"]["certificate"]
+    done = big.run("rollback", str(big.run_folder), "--all")
+    assert done.returncode == 0, done.stderr
+    assert "label_accuracy" not in big.summary["spot_checks"]["certificate"]
+    assert "rolled back since" in (big.run_folder / "report.md").read_text(encoding="utf-8")
+    lr.relabel(big.job)
+    after = big.summary["spot_checks"]["certificate"]
+    assert after["other_labels"] > 20
+    assert after["label_accuracy"]["low"] < before["label_accuracy"]["low"]
+    assert after["label_accuracy"]["low"] <= big.summary["gold"]["labels_after"]
+
+
+def test_spot_checks_of_a_run_that_ended_early_begin_no_round(work: toy.Work) -> None:
+    """The judge keeps every label, so the run ends after round 1; people change some."""
+    rows = [json.loads(line) for line in work.data.read_text().splitlines()]
+    work.write_lines("recorded.jsonl", [{"id": row["id"], "label": row["label"]} for row in rows])
+    work.write_job(decide={"policy": "replace"}, rounds=3)
+    assert len(lr.relabel(work.job).summary["rounds"]) == 1
+    review(work, 30)
+    summary = lr.relabel(work.job).summary
+    assert summary["changed"] > 0
+    assert len(summary["rounds"]) == 1
+    work.write_job(decide={"policy": "replace"}, rounds=4)
+    assert len(lr.relabel(work.job).summary["rounds"]) > 1
+
+
+def test_a_precision_that_nothing_proves_is_told(big: toy.Work) -> None:
+    big.write_job(decide={"min_precision": "90%"})
+    lr.relabel(big.job)
+    report = (big.run_folder / "report.md").read_text(encoding="utf-8")
+    assert "90% was not applied" in report

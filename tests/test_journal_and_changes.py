@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_relabel as lr
-from llm_relabel.changes import in_force, reconcile, replay, roll_back
+from llm_relabel.changes import DEV, in_force, reconcile, replay, roll_back
 from llm_relabel.definitions import load_definitions
 from llm_relabel.journal import Journal, read_lines, write_whole
 from llm_relabel.records import Change
@@ -123,6 +123,21 @@ def test_a_rollback_restores_and_stays(first, later, chosen) -> None:
     log += reconcile(log, 1, one, "now")
     log += reconcile(log, 2, two, "now")
     assert chosen not in replay(log, TASK, GIVEN.__getitem__)
+
+
+@given(LABELS, LABELS)
+def test_a_veto_stays_for_the_same_changes_and_is_lifted_for_others(first, other) -> None:
+    one, two = changes_of(1, first, GIVEN), changes_of(1, other, GIVEN)
+    log: list[dict] = []
+    log += reconcile(log, 1, one, "t1")
+    log += roll_back(log, lambda _line: True, why="w", at="t2", source=DEV)
+    size = len(log)
+    log += reconcile(log, 1, one, "t3")
+    assert len(log) == size
+    log += reconcile(log, 1, two, "t4")
+    made = {c.id: c.new for c in two}
+    same = made == {c.id: c.new for c in one}
+    assert replay(log, TASK, GIVEN.__getitem__) == ({} if same else made)
 
 
 def test_rollback_by_id_label_round_and_all(work: toy.Work) -> None:

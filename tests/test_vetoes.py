@@ -42,7 +42,7 @@ def test_what_a_person_said_stays_when_the_round_goes(work: toy.Work) -> None:
     answers = {int(line["id"][1:]): line["answer"] for line in work.lines("review/answers.jsonl")}
     assert any(answer != toy.given(row) for row, answer in answers.items())
     assert work.labels() == [answers.get(n, toy.given(n)) for n in range(toy.ROWS)]
-    assert summary["spot_checks"]["note"].startswith("round 1 was rolled back")
+    assert "was rolled back" in summary["spot_checks"]["note"]
     log = (work.run_folder / "changes.jsonl").read_text()
     lr.relabel(work.job)
     assert (work.run_folder / "changes.jsonl").read_text() == log

@@ -7,7 +7,7 @@ result by audits that did not choose it; `run_checks.py` brings all of it to a r
 """
 
 from llm_relabel.audit.candidates import Evidence
-from llm_relabel.audit.certificate import certify
+from llm_relabel.audit.certificate import as_written, certify
 from llm_relabel.audit.checks import Audits
 from llm_relabel.audit.choosing import Choice, choose
 from llm_relabel.audit.run_checks import Audited, decide_by
@@ -18,6 +18,7 @@ __all__ = [
     "Audits",
     "Choice",
     "Evidence",
+    "as_written",
     "certify",
     "choose",
     "decide_by",

@@ -9,7 +9,7 @@ from llm_relabel.audit.choosing import Choice
 
 
 def certify(audits: Audits, choice: Choice, rows: int, *, seed: int = 0) -> dict[str, Any]:
-    """Final label accuracy and residual noise with 95% intervals; `rows` are in the data.
+    """Final label accuracy and residual noise with 95% intervals, of the `rows` that can change.
 
     Each audit judges the label that the procedure gave without it (cross-fitting), so the audits
     that chose the policy do not certify their own choice. Audited rows carry the person's label:
@@ -39,6 +39,7 @@ def certify(audits: Audits, choice: Choice, rows: int, *, seed: int = 0) -> dict
             "value": 1 - accuracy["value"], "low": 1 - accuracy["high"],
             "high": 1 - accuracy["low"],
         },
+        "rows": rows,
         "n": len(audits),
         "unsure": 0 if audits.unsure is None else int(audits.unsure.sum()),
         "strata": len(audits.sizes),
@@ -48,3 +49,21 @@ def certify(audits: Audits, choice: Choice, rows: int, *, seed: int = 0) -> dict
             "simulation"
         ),
     }  # fmt: skip
+
+
+def as_written(certificate: dict[str, Any], others: int) -> dict[str, Any]:
+    """The certificate of a dataset in which `others` rows have another label than was certified.
+
+    Rows that people rolled back, that a veto holds or that are frozen may all be wrong, or all be
+    right: both ends of the interval allow for it.
+    """
+    if not others or "label_accuracy" not in certificate:
+        return certificate
+    told, share = certificate["label_accuracy"], others / certificate["rows"]
+    low, high = max(0.0, told["low"] - share), min(1.0, told["high"] + share)
+    return {
+        **certificate,
+        "label_accuracy": {"value": told["value"], "low": low, "high": high},
+        "residual_noise": {"value": 1 - told["value"], "low": 1 - high, "high": 1 - low},
+        "other_labels": others,
+    }

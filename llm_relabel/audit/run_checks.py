@@ -14,8 +14,9 @@ from llm_relabel.audit.certificate import certify
 from llm_relabel.audit.checks import Audits, make_audits
 from llm_relabel.audit.choosing import Choice, choose
 from llm_relabel.preparation import Prepared
-from llm_relabel.records import LabelValue
+from llm_relabel.records import LabelValue, Targets
 from llm_relabel.review import SpotCheck
+from llm_relabel.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ class Audited:
     choice: Choice | None
     facts: dict[str, Any]
     audits: Audits | None = None
+
+    def certified(self, task: Task) -> Targets | None:
+        """The labels that the certificate is of."""
+        if self.choice is None:
+            return None
+        labels = self.choice.labels.copy()
+        for row, label in self.people.items():
+            task.put(labels, row, label)
+        return labels
 
     def against(self, before: Audited) -> tuple[float, float] | None:
         """The audited accuracy of the round `before` and of this one, on the audits of both.
@@ -83,7 +93,8 @@ def decide_by(
         prepared.task,
         [row_of[check.id] for check in drawn],
         [check.answer for check in drawn],
-        [check.stratum for check in drawn],
+        # Rows of one stratum that further draws gave different chances stand for different numbers.
+        [(check.stratum, round(check.inclusion_probability or 1.0, 9)) for check in drawn],
         [check.inclusion_probability or 1.0 for check in drawn],
     )
     choice = choose(
@@ -95,7 +106,9 @@ def decide_by(
         "estimates": {name: round(value, 4) for name, value in choice.estimates.items()},
         "p_against_keeping": choice.p,
         "gate": choice.gate,
-        "held_back": int(choice.rejected.sum()),
-        "certificate": certify(audits, choice, len(prepared.dataset), seed=prepared.job.seed),
+        "held_back": int(choice.rejected.sum() - choice.rejected[list(people)].sum()),
+        "certificate": certify(
+            audits, choice, int((~prepared.dataset.locked).sum()), seed=prepared.job.seed
+        ),
     }
     return Audited(people, choice, facts, audits)

@@ -20,12 +20,13 @@ def spot_checks_to_settle(
     changed: NDArray[np.bool_],
     locked: NDArray[np.bool_],
 ) -> int | None:
-    """The least of SIZES by which the gate would pass all changes, with a chance of 80%.
+    """The least of SIZES, or all rows, by which the gate would pass all changes, with a chance
+    of 80%.
 
     `belief` (rows,) is that in the label a row has now, `belief_in_old` in the one it came with.
     A change is right against its old label with the believed odds, of which half the advantage
     over even is taken to be real, as beliefs are too sure of themselves. The sample is drawn as
-    `review sample` draws it. None where nothing was changed, or 2,000 are too few.
+    `review sample` draws it. None where nothing was changed, or all rows are too few.
     """
     strata = strata_of(judged, belief, locked)
     members = [strata == code for code in range(len(STRATA))]
@@ -37,9 +38,8 @@ def spot_checks_to_settle(
     share = [float(decisive[mask & changed].sum()) / max(int(mask.sum()), 1) for mask in members]
     better = float(belief[changed].sum() / max(decisive[changed].sum(), 1e-9))
     better = 0.5 + (better - 0.5) / 2
-    for size in SIZES:
-        if size < LEAST * len(STRATA) or size > sum(sizes):
-            continue
+    total = sum(sizes)
+    for size in [*(s for s in SIZES if LEAST * len(STRATA) <= s < total), total]:
         drawn = allocate(sizes, means, [0] * len(sizes), size)
         seen = round(float(drawn @ np.array(share)))
         wins = np.arange(seen + 1)

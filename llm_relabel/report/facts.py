@@ -82,7 +82,7 @@ def gather(run: RunFolder, summary: Mapping[str, Any]) -> Facts:
         **about,
         notes=_notes(read, summary),
         headline=[
-            *words.certified(summary.get("spot_checks")),
+            *words.certified(summary.get("spot_checks"), summary["rows"]),
             *words.headline(measures, saved, judges, controls),
         ],
         totals=_totals(summary),
@@ -134,12 +134,36 @@ def _trust(summary: Mapping[str, Any]) -> list[str]:
     elif "note" in checked:
         found.append(f"{checked['note'].capitalize()}.")
     else:
-        held = checked["held_back"]
+        found += _by_spot_checks(checked, summary.get("min_precision"))
+    if summary.get("min_precision") and not summary.get("gated"):
         found.append(
-            f"By {checked['drawn_at_random']} spot-checks the policy `{checked['policy']}` was "
-            f"chosen; {held:,} changes were held back because the spot-checks do not prove that "
-            "such changes do more good than harm."
+            f"`decide.min_precision` {summary['min_precision']:.0%} was not applied: only "
+            "spot-checks prove a precision, from 20 that were drawn at random."
         )
+    return found
+
+
+def _by_spot_checks(checked: Mapping[str, Any], min_precision: float | None) -> list[str]:
+    """What the spot-checks chose and certify, and how."""
+    proof = "that such changes do more good than harm"
+    if min_precision:
+        proof += f", or that {min_precision:.0%} of them are right"
+    estimates = ", ".join(f"{name} {share:.1%}" for name, share in checked["estimates"].items())
+    found = [
+        f"By {checked['drawn_at_random']} spot-checks the policy `{checked['policy']}` was chosen "
+        f"(labels right, estimated: {estimates}; against keeping all labels p = "
+        f"{checked['p_against_keeping']:.2g}); {checked['held_back']:,} changes were held back "
+        f"because the spot-checks do not prove {proof}."
+    ]
+    certificate = checked["certificate"]
+    if "label_accuracy" in certificate:
+        noise = certificate["residual_noise"]
+        found.append(
+            f"Certified residual noise: {noise['value']:.1%} ({noise['low'] * 100:.1f} to "
+            f"{noise['high']:.1%}). Method: {certificate['method']}."
+        )
+    elif "note" in certificate:
+        found.append(f"Nothing is certified: {certificate['note']}.")
     return found
 
 
@@ -152,10 +176,11 @@ def _settling(summary: Mapping[str, Any]) -> str:
             "if half of what the evidence believes of them is real"
         )
     if not summary["changed"]:
-        return "Spot-checks would say how good the labels are; a hundred tell it to some 5 points"
+        return f"{min(100, summary['rows'])} spot-checks would tell about how good the labels are"
     return (
-        "The evidence for the changes is so thin that no number of spot-checks is likely to prove "
-        "them; a hundred tell how good the labels are"
+        "The evidence for these changes is so thin that even a look at every row is not likely to "
+        f"prove all of them; {min(100, summary['rows'])} spot-checks tell which policy is better, "
+        "and about how good the labels are"
     )
 
 

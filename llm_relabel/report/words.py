@@ -78,7 +78,15 @@ def _silent(judge: Mapping[str, Any]) -> str:
     return f"by {judge['model']}; {judge['abstained']:,} abstained, {judge['failed']:,} failed"
 
 
-def certified(checked: Mapping[str, Any] | None) -> list[dict[str, str]]:
+def _certified_rows(certificate: Mapping[str, Any], rows: int) -> str:
+    of = certificate["rows"]
+    told = "all rows" if of == rows else f"the {of:,} rows that are not locked"
+    others = certificate.get("other_labels")
+    return told + (f" ({others:,} have another label than was certified: both ends allow for it)"
+                   if others else "")  # fmt: skip
+
+
+def certified(checked: Mapping[str, Any] | None, rows: int) -> list[dict[str, str]]:
     """The certificate as the first figure, where spot-checks give one."""
     told = ((checked or {}).get("certificate") or {}).get("label_accuracy")
     if told is None or checked is None:
@@ -87,7 +95,7 @@ def certified(checked: Mapping[str, Any] | None) -> list[dict[str, str]]:
     return [{
         "title": "Certified: labels right", "value": f"{told['value']:.1%}",
         "interval": f"{told['low'] * 100:.1f} to {told['high']:.1%}",
-        "said": f"of all rows, by {n} blind spot-checks" + (
+        "said": f"of {_certified_rows(checked['certificate'], rows)}, by {n} blind spot-checks" + (
             f"; {unsure} more were unsure: wrong at the low end, right at the high"
             if unsure else ""
         ),
