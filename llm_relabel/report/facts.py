@@ -149,11 +149,16 @@ def _by_spot_checks(checked: Mapping[str, Any], min_precision: float | None) -> 
     if min_precision:
         proof += f", or that {min_precision:.0%} of them are right"
     estimates = ", ".join(f"{name} {share:.1%}" for name, share in checked["estimates"].items())
+    held = "no change had to be held back"
+    if checked["held_back"]:
+        held = (
+            f"{checked['held_back']:,} changes were held back because the spot-checks do not prove "
+            f"{proof}"
+        )
     found = [
         f"By {checked['drawn_at_random']} spot-checks the policy `{checked['policy']}` was chosen "
         f"(labels right, estimated: {estimates}; against keeping all labels p = "
-        f"{checked['p_against_keeping']:.2g}); {checked['held_back']:,} changes were held back "
-        f"because the spot-checks do not prove {proof}."
+        f"{checked['p_against_keeping']:.2g}); {held}."
     ]
     certificate = checked["certificate"]
     if "label_accuracy" in certificate:
