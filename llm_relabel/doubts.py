@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu
 
 from llm_relabel.records import Targets
 from llm_relabel.tasks import Task
@@ -89,4 +88,6 @@ def _ignores_the_evidence(
     sides, stays = margin[torn & (said == new)], margin[torn & (said == old)]
     if len(sides) + len(stays) < FEWEST_JUDGED or min(len(sides), len(stays)) < FEWEST_OF_A_SIDE:
         return False
+    from scipy.stats import mannwhitneyu
+
     return bool(mannwhitneyu(sides, stays, alternative="greater").pvalue > 0.05)

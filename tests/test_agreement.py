@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn import metrics
 
 from llm_relabel.agreement import confidence, measures, paired, raters
+from llm_relabel.agreement.gold import average_precision
 from llm_relabel.agreement.intervals import bootstrapped, share
 from llm_relabel.agreement.judged import Answers, figures, right
 
@@ -79,6 +81,25 @@ def test_an_abstention_is_wrong_or_left_out() -> None:
     assert float(measures.accuracy(matrix.astype(float))) == 0.5
     left = measures.answered_only(matrix).astype(float)
     assert float(measures.accuracy(left)) == pytest.approx(2 / 3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40))
+def test_average_precision_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
+    group, wrong = np.array(rows).T
+    counts = np.bincount(2 * group + wrong, minlength=12).astype(float)
+    ours = float(average_precision(counts[None])[0])
+    if not wrong.any():
+        assert np.isnan(ours)
+    else:
+        assert ours == pytest.approx(metrics.average_precision_score(wrong, -group))
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_exact_intervals_equal_scipy(count: int, others: int) -> None:
+    if of := count + others:
+        ends = binomtest(count, of).proportion_ci(0.95, method="exact")
+        figure = share(count, of)
+        assert (figure.low, figure.high) == pytest.approx((ends.low, ends.high), abs=1e-9)
 
 
 def test_shares_have_exact_intervals() -> None:

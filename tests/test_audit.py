@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_relabel as lr
-from llm_relabel.audit.checks import Audits, lower_bounds
+from llm_relabel.agreement.intervals import lower_bounds
+from llm_relabel.audit.checks import Audits
 from llm_relabel.records import Targets
 from llm_relabel.review import Review, draw_sample, export_items, import_answers
 

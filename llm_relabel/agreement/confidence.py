@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, norm
+from scipy.special import chdtrc, ndtr
 
 from llm_relabel.agreement.intervals import DRAWS, LEVEL, Figure, bootstrapped, share
 
@@ -62,7 +62,7 @@ def calibration_error(stated: Stated, *, seed: int = 0) -> Figure:
     drawn = rng.multinomial(items, (counts / items).ravel(), size=DRAWS)
     errors = _without_chance(*_bin_errors(stated, drawn.reshape(DRAWS, -1, 2))).sum(axis=1)
     low, high = np.quantile(errors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    if chi2.sf((gaps[0, used] ** 2 / chance[0, used]).sum(), used.sum()) > REJECTED:
+    if chdtrc(used.sum(), (gaps[0, used] ** 2 / chance[0, used]).sum()) > REJECTED:
         low = 0.0
     return Figure(value, min(float(low), value), max(float(high), value), items)
 
@@ -160,7 +160,7 @@ def _without_chance(gaps: NDArray[np.float64], chance: NDArray[np.float64]) -> N
     for _ in range(FOLDINGS):
         away = centre / spread
         mean = spread * np.sqrt(2 / np.pi) * np.exp(-(away**2) / 2)
-        mean += centre * (1 - 2 * norm.cdf(-away))
+        mean += centre * (1 - 2 * ndtr(-away))
         centre = np.maximum(0, centre - (mean - seen))
     return centre
 

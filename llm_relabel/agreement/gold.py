@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from llm_relabel.records import Targets
 from llm_relabel.tasks import Task
@@ -65,7 +64,26 @@ def flagging_against_gold(
     return {
         "flag_precision": hits / marked if marked else None,
         "flag_recall": hits / errors if errors else None,
-        "flag_average_precision": float(average_precision_score(wrong, -label_quality[known]))
+        "flag_average_precision": _exact_average_precision(wrong, label_quality[known])
         if errors
         else None,
     }
+
+
+def average_precision(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average precision from `counts` (draws, 2 * groups): right and wrong rows, worst group first.
+
+    Rows of a group are tied, as in scikit-learn's `average_precision_score`. NaN of no wrong row.
+    """
+    cells = counts.reshape(len(counts), -1, 2)
+    found, seen = np.cumsum(cells[..., 1], -1), np.cumsum(cells.sum(-1), -1)
+    out = np.full(len(counts), np.nan)
+    weighted = (cells[..., 1] * found / np.maximum(seen, 1)).sum(-1)
+    np.divide(weighted, found[..., -1], out=out, where=found[..., -1] > 0)
+    return out
+
+
+def _exact_average_precision(wrong: NDArray[np.bool_], quality: NDArray[np.float32]) -> float:
+    _, group = np.unique(quality, return_inverse=True)
+    counts = np.bincount(2 * group + wrong, minlength=2 * (int(group.max()) + 1))
+    return float(average_precision(counts[None].astype(np.float64))[0])

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import binomtest, norm, t
+from numpy.typing import ArrayLike, NDArray
+
+# Not scipy.stats, which takes a command's start-up half a second longer.
+from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From counts (draws, cells) to values (draws,); NaN where a value is not defined."""
@@ -53,8 +55,22 @@ def share(count: int, of: int) -> Figure:
     """A proportion with its exact interval (Clopper and Pearson, 1934)."""
     if of == 0:
         return Figure(None, None, None, 0)
-    interval = binomtest(count, of).proportion_ci(confidence_level=LEVEL, method="exact")
-    return Figure(count / of, float(interval.low), float(interval.high), of)
+    tail = (1 - LEVEL) / 2
+    low, high = lower_bounds(count, of, tail), 1 - lower_bounds(of - count, of, tail)
+    return Figure(count / of, float(low), float(high), of)
+
+
+def lower_bounds(wins: ArrayLike, of: ArrayLike, tail: float = 1 - LEVEL) -> NDArray[np.float64]:
+    """Exact one-sided lower bounds of shares (Clopper and Pearson, 1934); 0 of nothing.
+
+    `tail` is the chance that a bound is missed.
+    """
+    wins, of = np.broadcast_arrays(np.asarray(wins), np.asarray(of))
+    # Counts are few and their pairs fewer: each is looked up once.
+    pairs, which = np.unique(np.stack([wins.ravel(), of.ravel()]), axis=1, return_inverse=True)
+    some, total = np.maximum(pairs[0], 1), np.maximum(pairs[1], 1)
+    bounds = np.where(pairs[0] > 0, betaincinv(some, total - some + 1, tail), 0.0)
+    return np.asarray(bounds[which.reshape(-1)].reshape(wins.shape))
 
 
 def proportion(count: int, of: int) -> dict[str, Any]:
@@ -91,15 +107,15 @@ def bootstrapped(
         return Figure(value, None, None, n)
     ties = np.searchsorted(values, [value - 1e-12, value + 1e-12])
     below = min(max(ties.mean() / values.size, 1 / (2 * values.size)), 1 - 1 / (2 * values.size))
-    bias = norm.ppf(below)
+    bias = ndtri(below)
     acceleration = _acceleration(cells, occupied, statistic)
-    tail = norm.cdf(t.ppf((1 - LEVEL) / 2, n - 1) * math.sqrt(n / (n - 1)))
+    tail = ndtr(stdtrit(n - 1, (1 - LEVEL) / 2) * math.sqrt(n / (n - 1)))
     ends = []
     for alpha in (tail, 1 - tail):
-        z = bias + norm.ppf(alpha)
+        z = bias + ndtri(alpha)
         # Of very few cases the correction has no finite end; then only the bias is corrected.
         stretch = 1 - acceleration * z
-        ends.append(float(norm.cdf(bias + (z / stretch if stretch > 0 else z))))
+        ends.append(float(ndtr(bias + (z / stretch if stretch > 0 else z))))
     low, high = np.quantile(values, np.clip(ends, 0, 1))
     return Figure(value, float(min(low, value)), float(max(high, value)), n)
 

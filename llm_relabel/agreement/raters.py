@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, ttest_1samp
 
 from llm_relabel.agreement.intervals import Figure, bootstrapped, share
 
@@ -81,6 +80,8 @@ def alternative_annotator(
     t-test, with the false discovery rate controlled (Benjamini and Yekutieli, 2001). It passes
     with half the raters or more. `advantage` is how often, on average, it does.
     """
+    from scipy.stats import false_discovery_control, ttest_1samp
+
     tested: list[tuple[str, float, float, int]] = []
     for left_out, name in enumerate(names):
         others = np.delete(answers, left_out, axis=1)

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from llm_relabel.agreement import confidence as stated
-from llm_relabel.agreement.gold import changes_against_gold, flagging_against_gold
-from llm_relabel.agreement.intervals import LEVEL, Figure, bootstrapped, share
+from llm_relabel.agreement.gold import (
+    average_precision,
+    changes_against_gold,
+    flagging_against_gold,
+)
+from llm_relabel.agreement.intervals import Figure, bootstrapped, lower_bounds, share
 from llm_relabel.records import Targets
 from llm_relabel.tasks import Task
 
@@ -190,16 +193,7 @@ def _average_precision(
     edges = np.unique(np.quantile(quality, np.linspace(0, 1, GRID + 1)[1:-1]))
     place = np.searchsorted(edges, quality, side="left")
     counts = np.bincount(2 * place + wrong, minlength=2 * (len(edges) + 1))
-
-    def precision(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        cells = drawn.reshape(len(drawn), -1, 2)
-        found, seen = np.cumsum(cells[..., 1], -1), np.cumsum(cells.sum(-1), -1)
-        out = np.full(len(drawn), np.nan)
-        weighted = (cells[..., 1] * found / np.maximum(seen, 1)).sum(-1)
-        np.divide(weighted, found[..., -1], out=out, where=found[..., -1] > 0)
-        return out
-
-    near = bootstrapped(counts, precision)
+    near = bootstrapped(counts, average_precision)
     if near.low is None or near.high is None:
         return Figure(exact, None, None, int(wrong.sum()))
     # Groups tie what the exact value tells apart; the interval moves with it.
@@ -221,4 +215,4 @@ def _one_sided(count: int, of: int) -> float | None:
     """The one-sided 95% lower bound of a proportion (Clopper and Pearson, 1934)."""
     if not of:
         return None
-    return float(beta.ppf(1 - LEVEL, count, of - count + 1)) if count else 0.0
+    return float(lower_bounds(count, of))

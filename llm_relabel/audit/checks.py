@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
+from numpy.typing import NDArray
 
 from llm_relabel.agreement.intervals import LEVEL, Figure
 from llm_relabel.records import LabelValue, Targets
@@ -111,16 +110,6 @@ class Audits:
             self.mean(values), float(np.quantile(low / weight, ends[0])),
             float(np.quantile(high / weight, ends[1])), len(self),
         )  # fmt: skip
-
-
-def lower_bounds(wins: ArrayLike, of: ArrayLike) -> Values:
-    """The one-sided 95% lower bounds of shares (Clopper and Pearson, 1934); 0 of nothing."""
-    wins, of = np.broadcast_arrays(np.asarray(wins), np.asarray(of))
-    # Audits are few and their counts fewer: each pair of counts is looked up once.
-    pairs, which = np.unique(np.stack([wins.ravel(), of.ravel()]), axis=1, return_inverse=True)
-    some, total = np.maximum(pairs[0], 1), np.maximum(pairs[1], 1)
-    bounds = np.where(pairs[0] > 0, beta.ppf(0.05, some, total - some + 1), 0.0)
-    return np.asarray(bounds[which.reshape(-1)].reshape(wins.shape))
 
 
 def make_audits(

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_relabel.agreement.intervals import lower_bounds
 from llm_relabel.agreement.paired import mcnemar
 from llm_relabel.audit.candidates import Evidence
-from llm_relabel.audit.checks import FOLDS, Audits, Values, lower_bounds
+from llm_relabel.audit.checks import FOLDS, Audits, Values
 from llm_relabel.records import Targets
 
 # Audited changes that fixed or broke a label, from which on a class is judged by itself; changes

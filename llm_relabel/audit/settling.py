@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtrc
 
-from llm_relabel.audit.checks import lower_bounds
+from llm_relabel.agreement.intervals import lower_bounds
 from llm_relabel.review.sampling import LEAST, OUTSIDE, STRATA, allocate, strata_of
 
 SIZES = (25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 1500, 2000)
@@ -44,6 +44,6 @@ def spot_checks_to_settle(
         seen = round(float(drawn @ np.array(share)))
         wins = np.arange(seen + 1)
         passing = wins[lower_bounds(wins, seen) > 0.5]
-        if len(passing) and binom.sf(passing[0] - 1, seen, better) >= POWER:
+        if len(passing) and bdtrc(passing[0] - 1, seen, better) >= POWER:
             return size
     return None

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
 from numpy.typing import NDArray
 
 COMPONENTS = 400
@@ -86,7 +86,7 @@ class TextFeatures:
 
     def _key(self) -> str:
         digest = hashlib.sha256(
-            f"{_VERSION}:{sklearn.__version__}:{COMPONENTS}:{self._seed}".encode()
+            f"{_VERSION}:{version('scikit-learn')}:{COMPONENTS}:{self._seed}".encode()
         )
         for text in self._texts:
             digest.update(text.encode("utf-8", "surrogatepass"))
