@@ -1,29 +1,18 @@
-"""The real command line in a process of its own, with short waits and small batches.
-
-A fork server has the SDKs imported already, so that a process under test costs a fraction of
-a second and a kill at every step can be tried.
-"""
+"""The real command line in a process of its own, with short waits and small batches."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from importlib import import_module
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["pytest", "openai", "anthropic", "aiohttp", "pyarrow.dataset", "llm_relabel.cli",
-     "llm_relabel.rounds", "llm_relabel.judge.llm", "llm_relabel.judge.batch.openai",
-     "llm_relabel.judge.batch.anthropic"]
-)  # fmt: skip
+import forked
 
 BATCH = "llm_relabel.judge.batch."
 QUICK = {
@@ -45,14 +34,8 @@ class Client:
     """A journal's file name, or a pattern of it, and the line from 1 that is the last written."""
 
     def start(self, *words: str) -> Running:
-        said = self.folder / "said.txt"
-        process = FORKS.Process(
-            target=_main,
-            args=(words, self.folder, dict(os.environ), {**QUICK, **self.constants}, said,
-                  self.dies_at),
-        )  # fmt: skip
-        process.start()
-        return Running(process, said)
+        prepare = partial(_prepare, {**QUICK, **self.constants}, self.dies_at)
+        return Running(forked.start(*words, folder=self.folder, prepare=prepare))
 
     def run(self, *words: str) -> Done:
         return self.start(*words).wait()
@@ -70,37 +53,18 @@ class Done:
 class Running:
     """A process under way."""
 
-    process: BaseProcess
-    output: Path
+    process: forked.Process
 
     @property
     def pid(self) -> int:
-        assert self.process.pid is not None
         return self.process.pid
 
-    def wait(self, seconds: float = 60.0) -> Done:
-        self.process.join(seconds)
-        if self.process.exitcode is None:
-            self.process.kill()
-            raise AssertionError(f"the client did not end: {self.output.read_text()}")
-        return Done(self.process.exitcode, self.output.read_text())
+    def wait(self) -> Done:
+        ended = self.process.wait()
+        return Done(ended.returncode, ended.stdout + ended.stderr)
 
 
-def _main(
-    words: tuple[str, ...],
-    folder: Path,
-    env: Mapping[str, str],
-    constants: Mapping[str, Any],
-    said: Path,
-    dies_at: tuple[str, int] | None,
-) -> None:
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(env)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for stream in (1, 2):
-        os.dup2(output, stream)
+def _prepare(constants: Mapping[str, Any], dies_at: tuple[str, int] | None) -> None:
     for place, value in constants.items():
         module, _, name = place.partition(":")
         thing: Any = import_module(module)
@@ -110,8 +74,6 @@ def _main(
         setattr(thing, last, value)
     if dies_at is not None:
         _die_at(*dies_at)
-    sys.argv = ["llm-relabel", *words]
-    import_module("llm_relabel.cli").main()
 
 
 def _die_at(name: str, line: int) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from pathlib import Path
 
 import pytest
 import toy
+
+# The tests run one to a core; each with as many threads would only stand in the others' way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A test run started in the background inherits an ignored SIGINT, and so would its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -100,7 +100,7 @@ def test_cancel_and_go_on(work: toy.Work, wire: str) -> None:
         wait_until(lambda: "get" in scene.steps)
         client = Client(work.folder)
         assert "another process" in client.run("cancel", str(work.run_folder)).said
-        running.process.terminate()
+        running.process.send_signal(signal.SIGTERM)
         assert running.wait().code == 130
         told = client.run("cancel", str(work.run_folder))
         assert told.code == 0
@@ -140,7 +140,7 @@ def test_cancel_that_the_provider_refuses(work: toy.Work) -> None:
         scene = Scene(work, OPENAI, server)
         running = scene.start()
         wait_until(lambda: "get" in scene.steps)
-        running.process.terminate()
+        running.process.send_signal(signal.SIGTERM)
         assert running.wait().code == 130
         told = Client(work.folder).run("cancel", str(work.run_folder))
     assert told.code == 3

@@ -17,21 +17,21 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def test_run_status_report_rollback(work: toy.Work) -> None:
-    done = work.run("run", "job.yaml")
+    done = work.run_anew("run", "job.yaml")
     assert done.returncode == 0, done.stderr
     assert "labels were changed" in done.stdout
     assert "Right labels before 80.0%" in done.stdout
     assert "no LLM was called" in done.stdout
     assert "Round 1: " in done.stderr  # plain lines where nobody watches a terminal
     assert "\x1b[" not in done.stderr
-    assert "Status: done" in work.run("status", "run").stdout
-    report = work.run("report", "run").stdout
+    assert "Status: done" in work.run_anew("status", "run").stdout
+    report = work.run_anew("report", "run").stdout
     assert "## The largest sets of changes" in report
     page = (work.run_folder / "report.html").read_text(encoding="utf-8")
     assert "the hammer number" in page  # the changed items can be read
     assert not re.search(r'(src|href)="?https?:', page)
     first = work.lines("changes.jsonl")[0]
-    undone = work.run("rollback", "run", "--id", first["id"])
+    undone = work.run_anew("rollback", "run", "--id", first["id"])
     assert undone.returncode == 0
     assert work.labels()[int(first["id"][1:])] == first["old"]
 
@@ -128,7 +128,9 @@ def test_keys_are_in_no_file(work: toy.Work) -> None:
     secret = "sk-planted-0123456789abcdef"
     with LoopbackServer(right_answer) as server:
         work.llm(server.openai_url, api_key_env="MY_KEY")
-        done = work.run("run", "job.yaml", env={"MY_KEY": secret, "OPENAI_API_KEY": "sk-other"})
+        done = work.run_anew(
+            "run", "job.yaml", env={"MY_KEY": secret, "OPENAI_API_KEY": "sk-other"}
+        )
         assert done.returncode == 0
         sent = {request.headers["authorization"] for request in server.requests}
     assert sent == {f"Bearer {secret}"}

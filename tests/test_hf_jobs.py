@@ -18,7 +18,7 @@ def test_a_job_runs_end_to_end(work: toy.Work) -> None:
     assert "hf/model: 18 calls" in plan
     assert "about $0.00" in plan
 
-    done = work.run("run", "job.yaml")
+    done = work.run_anew("run", "job.yaml")
     assert done.returncode == 0, done.stderr
     verdicts = work.lines("round-1/verdicts.jsonl")
     assert {one["outcome"] for one in verdicts} <= {"answer", "abstain"}

@@ -121,7 +121,7 @@ def run_job(
     url = server.anthropic_url if wire == "anthropic" else server.openai_url
     work.write_job(judge={"model": f"{wire}/toy", "base_url": url, "concurrency": 4, **judge})
     loud = {"OPENAI_LOG": "debug", "ANTHROPIC_LOG": "debug", "LITELLM_LOG": "DEBUG"}
-    done = work.run("run", "job.yaml", env={**loud, **env})
+    done = work.run_anew("run", "job.yaml", env={**loud, **env})
     return done.returncode, done.stdout + done.stderr
 
 
@@ -199,7 +199,7 @@ def test_a_traceback_out_of_the_sdk_shows_no_key(
                           "api_key_env": "PLANTED"})  # fmt: skip
     (work.folder / "crash.py").write_text(CRASH.format(sdk=wire, client=client, kind=kind))
     monkeypatch.setattr(work, "command", lambda *words: [toy.sys.executable, *words])
-    done = work.run("crash.py", env={"PLANTED": key})
+    done = work.run_anew("crash.py", env={"PLANTED": key})
     assert done.returncode in (1, 3), done.stderr
     assert ("Traceback" in done.stderr) == (done.returncode == 1)
     assert "***" in done.stderr
@@ -214,7 +214,7 @@ def test_the_official_key_is_nowhere_when_nobody_answers(work: toy.Work) -> None
         work.write_job(judge={"model": "openai/toy", "max_cost": 1, "deadline": 2,
                               "prices": {"input": 1, "output": 1}})  # fmt: skip
         env = {"OPENAI_API_KEY": key, "HTTPS_PROXY": proxy, "https_proxy": proxy}
-        done = work.run("run", "job.yaml", env=env)
+        done = work.run_anew("run", "job.yaml", env=env)
     assert done.returncode == 3, done.stderr
     expect_no_leak(work, key, done.stdout, done.stderr)
 
@@ -227,7 +227,7 @@ def test_a_custom_address_gets_no_key_of_an_official_account(work: toy.Work, mod
     with LoopbackServer() as server:
         url = server.anthropic_url if model.startswith("anthropic") else server.openai_url
         work.write_job(judge={"model": model, "base_url": url, "prices": {"input": 0, "output": 0}})
-        done = work.run("run", "job.yaml", env=theirs)
+        done = work.run_anew("run", "job.yaml", env=theirs)
     assert done.returncode == 0, done.stderr
     assert server.requests
     for request in server.requests:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 
+import forked
 import pytest
 import toy
 from loopback import LoopbackServer
@@ -18,11 +18,8 @@ import llm_relabel as lr
 CONCURRENCY = 3
 
 
-def start(work: toy.Work, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        work.command("run", str(work.job), *words), cwd=work.folder, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def start(work: toy.Work, *words: str) -> forked.Process:
+    return forked.start("run", str(work.job), *words, folder=work.folder)
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:
@@ -36,10 +33,9 @@ def killed_after(work: toy.Work, server: LoopbackServer, requests: int) -> bool:
     """Start the job and kill it once it has made so many requests; whether it still lived."""
     wanted = len(server.requests) + requests
     process = start(work)
-    wait_for(lambda: len(server.requests) >= wanted or process.poll() is not None)
-    alive = process.poll() is None
+    wait_for(lambda: len(server.requests) >= wanted or process.returncode is not None)
+    alive = process.returncode is None
     process.kill()
-    process.communicate()
     return alive
 
 
@@ -76,8 +72,8 @@ def test_interrupt_exits_130_and_goes_on(work: toy.Work) -> None:
         process = start(work)
         wait_for(lambda: len(server.requests) >= 3)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-        assert process.returncode == 130, said
+        ended = process.wait()
+        assert ended.returncode == 130, ended.stderr
         assert work.summary["status"] == "interrupted"
         assert work.run("run", str(work.job)).returncode == 0
     assert work.summary["status"] == "done"
@@ -94,8 +90,7 @@ def test_second_process_is_refused(work: toy.Work) -> None:
         status = work.run("status", str(work.run_folder))
         assert "running" in status.stdout
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
-        assert process.returncode == 130
+        assert process.wait().returncode == 130
 
 
 def test_torn_last_line_is_mended(work: toy.Work) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import forked
 import yaml
 
 NAMES = ("fruit", "tool", "animal")
@@ -110,6 +111,13 @@ class Work:
     def run(
         self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
+        """The program in a process of its own."""
+        return forked.start(*words, folder=cwd or self.folder, env=env).wait()
+
+    def run_anew(
+        self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """The same in a new interpreter: slower, and all that happens at its start happens."""
         return subprocess.run(
             self.command(*words), cwd=cwd or self.folder, env={**os.environ, **(env or {})},
             capture_output=True, text=True, timeout=120, check=False,
