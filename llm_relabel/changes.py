@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from itertools import groupby
 from typing import Any
 
 from llm_relabel.records import Change, LabelValue, Targets
@@ -141,10 +142,12 @@ def _veto_binds(
     lines: Sequence[Mapping[str, Any]], round_number: int, wanted: Sequence[Change],
     answered: set[tuple[str, str]],
 ) -> bool:  # fmt: skip
-    """Whether the newest veto of this round was of just the `wanted` changes."""
-    vetoes = [x for x in lines if x["kind"] == "rollback" and x["source"] in VETOES]
-    here = [x for x in vetoes if x["round"] == round_number]
-    newest = [x for x in here if x["at"] == here[-1]["at"]]
+    """Whether the newest veto of this round was of just the `wanted` changes.
+
+    A veto is one block of lines: before another, the round's changes were made anew.
+    """
+    blocks = groupby(lines, lambda x: x["source"] in VETOES and x["round"] == round_number)
+    *_, newest = [], *(list(block) for vetoed, block in blocks if vetoed)
     vetoed = {(x["id"], x["unit"], repr(x["new"]), repr(x["old"])) for x in newest}
     planned = {(c.id, c.unit, repr(c.old), repr(c.new)) for c in wanted}
     return {x for x in vetoed if x[:2] not in answered} == planned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,14 @@ def test_a_round_that_makes_the_model_worse_on_dev_is_taken_back(work: toy.Work)
     assert summary["rolled_back"] == 0, "no person took anything back"
 
 
-def test_what_a_person_said_stays_when_the_round_goes(work: toy.Work) -> None:
+@pytest.mark.parametrize("calls_a_second", [1, 1000])
+def test_what_a_person_said_stays_when_the_round_goes(
+    work: toy.Work, monkeypatch: pytest.MonkeyPatch, calls_a_second: int
+) -> None:
+    clock = count()
+    monkeypatch.setattr(
+        "llm_relabel.rounds.now", lambda: f"2026-01-01T00:00:{next(clock) // calls_a_second:02}Z"
+    )
     misled(work)
     review(work, 16)
     summary = lr.relabel(work.job).summary
