@@ -246,19 +246,19 @@ def review_sample(run: str, size: int, effort: int) -> None:
 @review.command("export")
 @click.argument("run", type=click.Path())
 @click.option(
-    "--format", "kind", default="csv", show_default=True,
-    type=click.Choice(["csv", "jsonl", "label-studio", "argilla"]),
+    "--format", "kind", type=click.Choice(["csv", "jsonl", "label-studio", "argilla"]),
+    help="[default: jsonl for a file named so, otherwise csv]",
 )  # fmt: skip
 @click.option("-o", "--output", required=True, help="The file to write.")
 @click.option("--reviewer", help="Leave out what this person has answered already.")
 @_which
 def review_export(
-    run: str, kind: str, output: str, reviewer: str | None, as_judge: bool | None
+    run: str, kind: str | None, output: str, reviewer: str | None, as_judge: bool | None
 ) -> None:
     """Write the items to review for a spreadsheet or a labeling tool."""
     from llm_relabel.review import export_items, open_review
 
-    _say(export_items(open_review(Path(run), as_judge), kind, Path(output), reviewer))
+    _say(export_items(open_review(Path(run), as_judge), Path(output), kind, reviewer))
 
 
 @review.command("import")

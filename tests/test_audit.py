@@ -53,7 +53,7 @@ def review(work: toy.Work, size: int, *, say: Any = toy.truth) -> None:
     opened = Review(work.run_folder)
     draw_sample(opened, size)
     out = work.folder / "answers.jsonl"
-    export_items(opened, "jsonl", out)
+    export_items(opened, out, "jsonl")
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     for line in lines:
         line["answer"] = say(int(line["id"][1:]))

@@ -138,8 +138,7 @@ def test_sample_export_fill_import(work: toy.Work) -> None:
     told = work.run("review", "import", "run", str(sheet), "--reviewer", "Zoë")
     assert "0 answers of Zoë taken over; 11 were there already" in told.stdout
     assert work.lines("review/answers.jsonl") == lines
-    told = work.run("review", "export", "run", "-o", "rest.jsonl", "--format", "jsonl",
-                    "--reviewer", "Zoë")  # fmt: skip
+    told = work.run("review", "export", "run", "-o", "rest.jsonl", "--reviewer", "Zoë")
     rest = [json.loads(line) for line in (work.folder / "rest.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rest] == ids[11:]
 
@@ -170,7 +169,7 @@ def test_nothing_that_is_written_shows_a_label_or_a_verdict(work: toy.Work) -> N
         parts = {}
         for kind in EXPORTS:
             path = home / f"out.{kind}"
-            export_items(review, kind, path)
+            export_items(review, path, kind)
             parts[kind] = path.read_text(encoding="utf-8-sig")
         found.append(parts)
     assert found[0] == found[1]
@@ -221,6 +220,7 @@ def test_an_import_names_every_problem_and_takes_nothing(work: toy.Work, kind: s
         (("sample", "nowhere"), "is no run folder"),
         (("sample", "run", "--size", "-1"), "is not in the range"),
         (("export", "run", "-o", "x.csv", "--format", "xml"), "is not one of"),
+        (("export", "run", "-o", "x.json"), "add --format label-studio or"),
         (("export", "run", "-o", "x.csv"), "draw some with `llm-relabel review sample"),
         (("serve", "run"), "draw some with `llm-relabel review sample"),
         (("import", "run", "none.csv", "--reviewer", "a"), "cannot be read"),
@@ -276,7 +276,7 @@ def test_damaged_files_are_refused_in_words(
 def test_a_sheet_without_a_reviewer_is_refused(work: toy.Work) -> None:
     review = reviewable(work)
     path = work.folder / "out.csv"
-    export_items(review, "csv", path)
+    export_items(review, path, "csv")
     fill(path, {review.asked_ids()[0]: "tool"})
     with pytest.raises(lr.DataError, match="name the person with --reviewer"):
         import_answers(review, path)
@@ -300,7 +300,7 @@ def test_several_reviewers_count_by_majority(work: toy.Work) -> None:
     }
     for name, words in said.items():
         path = work.folder / f"{name}.csv"
-        export_items(review, "csv", path)
+        export_items(review, path, "csv")
         fill(path, dict(zip(ids, words, strict=False)))
         last = import_answers(review, path, name)
     checks = {check.id: check for check in read_answers(review.run, review.task)}
@@ -337,7 +337,7 @@ def _alpha(units: list[list[str]]) -> float:
 def test_a_second_draw_raises_the_chances_of_answers_given_before(work: toy.Work) -> None:
     review = reviewable(work, 20)
     path = work.folder / "out.csv"
-    export_items(review, "csv", path)
+    export_items(review, path, "csv")
     fill(path, dict.fromkeys(review.asked_ids(), "tool"))
     import_answers(review, path, "me")
     before = {c.id: c.inclusion_probability for c in read_answers(review.run, review.task)}
@@ -346,7 +346,7 @@ def test_a_second_draw_raises_the_chances_of_answers_given_before(work: toy.Work
     assert before.keys() == after.keys()
     assert all(after[item] >= before[item] for item in after)
     assert after != before
-    export_items(review, "csv", path, reviewer="me")
+    export_items(review, path, "csv", reviewer="me")
     assert len(read_sheet(path)) == 25
 
 
@@ -354,7 +354,7 @@ def test_sets_of_labels(work: toy.Work) -> None:
     review = many(work)
     ids = review.asked_ids()
     path = work.folder / "out.csv"
-    export_items(review, "csv", path)
+    export_items(review, path, "csv")
     cells = ["fruit", " animal ; fruit ", '["tool", "fruit"]', "[]", "?", "animal;tool;fruit"]
     fill(path, dict(zip(ids, cells, strict=False)))
     import_answers(review, path, "me")
@@ -390,7 +390,7 @@ def test_whatever_the_labels_and_texts_are_answers_come_back(
     review = Review(work.run_folder)
     draw_sample(review, 6)
     path = work.folder / f"out.{kind}"
-    export_items(review, kind, path)
+    export_items(review, path, kind)
     said = {item: data.draw(st.sampled_from([*classes, None])) for item in review.asked_ids()}
     notes = {item: data.draw(st.text(max_size=10)).strip() for item in said}
     if kind == "csv":

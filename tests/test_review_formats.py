@@ -33,7 +33,7 @@ class Project:
     def __init__(self, review: Review, folder: Path) -> None:
         self.folder = folder
         path = folder / "tasks.json"
-        export_items(review, "label-studio", path)
+        export_items(review, path, "label-studio")
         self.config = (folder / "tasks.config.xml").read_text(encoding="utf-8")
         self.interface = interface.LabelInterface(self.config)
         self.interface.validate()
@@ -180,7 +180,7 @@ def test_argilla_and_back(work: toy.Work) -> None:
     argilla = pytest.importorskip("argilla")
     review = reviewable(work)
     path = work.folder / "records.json"
-    export_items(review, "argilla", path)
+    export_items(review, path, "argilla")
     records = [argilla.Record.from_dict(each) for each in json.loads(path.read_text())]
     ids = review.asked_ids()
     assert [record.id for record in records] == ids
@@ -212,7 +212,7 @@ def test_argilla_takes_the_settings(work: toy.Work, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(argilla.Argilla, "_default_client", client)
     review = many(work)
     path = work.folder / "records.json"
-    export_items(review, "argilla", path)
+    export_items(review, path, "argilla")
     found = argilla.Settings.from_json(work.folder / "records.settings.json")
     assert [field.name for field in found.fields] == ["field_1"]
     assert [(each.name, each.required) for each in found.questions] == [

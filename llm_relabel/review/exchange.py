@@ -62,11 +62,22 @@ class Imported:
         return text
 
 
-def export_items(review: Review, kind: str, path: Path, reviewer: str | None = None) -> str:
+def export_items(
+    review: Review, path: Path, kind: str | None = None, reviewer: str | None = None
+) -> str:
     """Write the items under review for people to answer; says what was written, in words.
 
-    `kind` is one of EXPORTS. With `reviewer`, what this person answered already is left out.
+    `kind` is one of EXPORTS; None is JSONL where the file is named so, otherwise CSV. With
+    `reviewer`, what this person answered already is left out. Raises DataError for a `.json`
+    file without `kind`: two tools have one.
     """
+    suffix = path.suffix.lower()
+    if kind is None and suffix == ".json":
+        raise DataError(
+            f"{str(path)!r} may be for Label Studio or for Argilla: add --format label-studio or "
+            "--format argilla"
+        )
+    kind = kind or ("jsonl" if suffix == ".jsonl" else "csv")
     wanted = review.asked_ids()
     if reviewer is not None:
         done = {i for i, name in standing(review.folder.lines()) if name == reviewer_name(reviewer)}
