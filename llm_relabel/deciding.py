@@ -50,6 +50,10 @@ class Deciding:
         self._prepared = prepared
         self.current = prepared.given.copy()
         self.policy = decide.resolved_policy(prepared.job)
+        # Labels as they were without people's answers on the drawn items. What is flagged and
+        # asked comes from these: drawn items must be judged like all others to stand for them.
+        self.unaided = self.current
+        self.settled: set[int] = set()
         self.frozen: set[int] = set()
         self._left: dict[int, list[LabelValue]] = {}
 
@@ -81,7 +85,10 @@ class Deciding:
             if opinion is None:
                 continue
             if issue.row in people:
-                decisions = _as_people_say(issue, opinion, task, people.pop(issue.row))
+                mended = replace(issue, current_label=task.decode(self.current, issue.row))
+                decisions = _as_people_say(mended, opinion, task, people.pop(issue.row))
+                self._enter(number, mended, decisions, opinion, decided)
+                continue
             elif fused and (_is_open(opinion) or chosen is not None):
                 label = task.decode(labels, issue.row)
                 decisions = decide.decide_fused(
@@ -96,6 +103,7 @@ class Deciding:
                 may = np.ones_like(may)
             self._revise(number, labels, may, believed, closed, decided)
         self._hear(number, people, decided)
+        self._set_apart(audited)
         decided.frozen = len(self.frozen)
         decided.at_odds = beliefs.silent | (
             beliefs.judged & task.differs(self.current, beliefs.labels)
@@ -107,6 +115,20 @@ class Deciding:
             **({"spot_checks": audited.facts} if audited is not None else {}),
         }
         return decided
+
+    def _set_apart(self, audited: Audited | None) -> None:
+        """Take people's answers on drawn items out of what later rounds flag and ask by; all
+        others that people answered are not asked about again."""
+        self.unaided, self.settled = self.current, set()
+        if audited is None:
+            return
+        drawn = list[int]() if audited.audits is None else audited.audits.rows.tolist()
+        self.settled = set(audited.people) - set(drawn)
+        if audited.choice is not None:
+            self.unaided = self.current.copy()
+            for place, row in enumerate(drawn):
+                label = self._prepared.task.decode(audited.choice.unaided, place)
+                self._prepared.task.put(self.unaided, row, label)
 
     def _hear(self, number: int, people: Mapping[int, LabelValue], decided: Decided) -> None:
         """What people answered outranks everything and is final."""
@@ -164,21 +186,22 @@ class Deciding:
         label = decide.new_label(task, issue.current_label, decisions)
         if label == issue.current_label:
             return
-        self._move(issue, label)
+        self._move(issue, label, by_people=decisions[0].source == "human")
         decided.changes += [
             self._change(number, decision, opinion)
             for decision in decisions
             if decision.action == "replace"
         ]
 
-    def _move(self, issue: LabelIssue, label: LabelValue) -> None:
+    def _move(self, issue: LabelIssue, label: LabelValue, *, by_people: bool) -> None:
         """Set a row's current label; a row that comes back to a label it had left is frozen.
 
-        The evidence on such a row contradicts itself. It stays at the label it came back to.
+        The evidence on such a row contradicts itself, unless people brought it back. It stays at
+        the label it came back to.
         """
         left = self._left.setdefault(issue.row, [])
         left.append(issue.current_label)
-        if label in left:
+        if label in left and not by_people:
             self.frozen.add(issue.row)
         self._prepared.task.put(self.current, issue.row, label)
 

@@ -34,7 +34,7 @@ from llm_relabel.progress import Progress, Silent, Step
 from llm_relabel.provenance import now
 from llm_relabel.records import LabelIssue
 from llm_relabel.results import Results
-from llm_relabel.review import confirmed_labels, read_answers
+from llm_relabel.review import confirmed_labels, read_answers, unanswered
 from llm_relabel.runs import RunFolder
 from llm_relabel.summary import RoundTally
 
@@ -211,21 +211,19 @@ class JobRunner:
 
     def _flag(self, pred_probs: NDArray[np.float32]) -> list[LabelIssue]:
         open_rows = ~self.prepared.dataset.locked
-        open_rows[list(self._deciding.frozen)] = False
-        return flag(self.prepared, self._deciding.current, pred_probs, open_rows)
+        open_rows[list(self._deciding.frozen | self._deciding.settled)] = False
+        return flag(self.prepared, self._deciding.unaided, pred_probs, open_rows)
 
     def _measure_flags(
         self, tally: RoundTally, issues: Sequence[LabelIssue], pred_probs: NDArray[np.float32]
     ) -> None:
-        gold, task = self.prepared.gold, self.prepared.task
+        gold, task, labels = self.prepared.gold, self.prepared.task, self._deciding.unaided
         if gold is None:
             return
         flagged = np.zeros(len(self.prepared.dataset), dtype=np.bool_)
         flagged[[issue.row for issue in issues]] = True
-        quality = task.label_quality(self._deciding.current, pred_probs)
-        tally.gold = dict(
-            flagging_against_gold(task, self._deciding.current, gold, flagged, quality)
-        )
+        quality = task.label_quality(labels, pred_probs)
+        tally.gold = dict(flagging_against_gold(task, labels, gold, flagged, quality))
 
     def _issue_lines(self, issues: Sequence[LabelIssue]) -> Iterator[dict[str, Any]]:
         texts = self.prepared.dataset.text.take(np.array([i.row for i in issues], dtype=np.int64))
@@ -272,7 +270,7 @@ class JobRunner:
             open_issues,
             self._asked,
             lambda done: self._believe(number, pred_probs, {issue.id for issue in done})[1],
-            self._deciding.current,
+            self._deciding.unaided,
             self.prepared.task.predicted(pred_probs),
             done=first,
         ):
@@ -336,11 +334,11 @@ class JobRunner:
     ) -> bool:
         number = tally.number
         said, believed = self._believe(number, pred_probs)
-        checks = read_answers(self.run, self.prepared.task)
+        checks, left = read_answers(self.run, self.prepared.task), unanswered(self.run)
         doubted = np.zeros_like(believed.judged)
         doubted[list(self._doubted)] = True
         evidence = Evidence(self.prepared.task, self.prepared.given, pred_probs, said, doubted)
-        audited = decide_by(checks, number, self.prepared, evidence)
+        audited = decide_by(checks, left, number, self.prepared, evidence)
         self._audited.append(audited)
         decided = self._deciding.decide(number, judged.issues, judged.opinions, believed, audited)
         decided.count(tally)

@@ -113,19 +113,21 @@ class Audits:
 
 
 def make_audits(
-    task: Task, rows: Sequence[int], labels: Sequence[LabelValue], strata: Sequence[Any],
-    probabilities: Sequence[float],
+    task: Task, rows: Sequence[int], labels: Sequence[LabelValue],
+    cells: Sequence[tuple[Any, float]], unanswered: Sequence[tuple[Any, float]] = (),
 ) -> Audits:  # fmt: skip
-    """Audits from rows that were drawn with these probabilities, each equal in its stratum.
+    """Audits from `rows` that were drawn: `cells` are their strata, each with the one probability
+    that its rows were drawn with.
 
-    A label of None is an item that people are unsure of.
+    A label of None is an item that people are unsure of. `unanswered` are the cells of what was
+    drawn too and has no answer: the answered of a cell stand for those as for all its rows.
     """
-    names = list(dict.fromkeys(strata))
-    stratum = np.array([names.index(name) for name in strata], dtype=np.int64)
+    names = list(dict.fromkeys(cells))
+    stratum = np.array([names.index(cell) for cell in cells], dtype=np.int64)
     answered = np.array([label is not None for label in labels], dtype=np.bool_)
     every = np.arange(len(names))[:, None] == stratum
-    # Who was drawn and gave no answer at all leaves the others of the stratum to stand for all.
-    sizes = every @ (1 / np.asarray(probabilities, dtype=np.float64))
+    drawn = every.sum(axis=1) + np.array([list(unanswered).count(name) for name in names])
+    sizes = drawn / np.array([probability for _, probability in names], dtype=np.float64)
     places = np.flatnonzero(answered).tolist()
     truth = Targets(
         np.zeros((len(places), len(task.class_names)), dtype=np.bool_),

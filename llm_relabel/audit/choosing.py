@@ -30,7 +30,8 @@ class Choice:
     exact p-value of the chosen policy against keeping the given labels; `gate` says for each
     group of changes what the audits showed. `right` (n,) is whether each audit found the label
     right that the same procedure gave without that audit: it certifies. `right_as_chosen` (n,)
-    lets each audit have its part in the choice and the gate.
+    lets each audit have its part in the choice and the gate. `unaided` (n rows) are the labels that
+    the audited rows would have if people had not answered on them.
     """
 
     policy: str
@@ -41,13 +42,15 @@ class Choice:
     gate: list[dict[str, Any]]
     right: Values
     right_as_chosen: Values
+    unaided: Targets
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """One policy as the audits see it, learned without each audit: whether its label is right,
-    and the group of its change, -1 where nothing changes. Both (n,)."""
+    """One policy as the audits see it, learned without each audit: its label, whether that is
+    right, and the group of its change, -1 where nothing changes. All of n rows."""
 
+    labels: Targets
     right: Values
     group: NDArray[np.int64]
 
@@ -72,16 +75,17 @@ def choose(
     labels = labels.copy()
     labels.matrix[rejected] = given.matrix[rejected]
     labels.known[rejected] = given.known[rejected]
-    wins, losses = seen[final].right > old, seen[final].right < old
+    right = with_all[final]
     return Choice(
         policy=final,
         labels=labels,
         rejected=rejected,
         estimates=estimates,
-        p=mcnemar(int(wins.sum()), int(losses.sum())),
+        p=mcnemar(int((right > old).sum()), int((right < old).sum())),
         gate=gate.told(seen[final]) if gated else [],
         right=_without_itself(audits, gate, [seen[name] for name in names], old),
-        right_as_chosen=with_all[final],
+        right_as_chosen=right,
+        unaided=_unaided(seen[final], gate.passes(seen[final]), given, audits),
     )
 
 
@@ -108,6 +112,15 @@ def _gated(seen: _Seen, passes: Mask, old: Values) -> Values:
     return np.where((seen.group < 0) | passes[seen.group], seen.right, old)
 
 
+def _unaided(seen: _Seen, passes: Mask, given: Targets, audits: Audits) -> Targets:
+    """The labels of the audited rows that the gate leaves, learned without each."""
+    applied, rows = (seen.group < 0) | passes[seen.group], audits.rows
+    return Targets(
+        np.where(applied[:, None], seen.labels.matrix, given.matrix[rows]),
+        np.where(applied, seen.labels.known, given.known[rows]), given.exclusive,
+    )  # fmt: skip
+
+
 def _cross_fitted(evidence: Evidence, audits: Audits, seed: int) -> dict[str, _Seen]:
     """Every policy at the audited rows, each row's labels learned from the other folds."""
     task, folds = evidence.task, audits.folds(seed)
@@ -116,12 +129,18 @@ def _cross_fitted(evidence: Evidence, audits: Audits, seed: int) -> dict[str, _S
     for fold in range(FOLDS):
         held = folds == fold
         for name, labels in evidence.candidates(audits.people(task, ~held)).items():
-            each = seen.setdefault(
-                name, _Seen(np.zeros(len(audits)), np.full(len(audits), -1, dtype=np.int64))
-            )
+            each = seen.setdefault(name, _nothing_seen(evidence.given, audits))
+            each.labels.matrix[held] = labels.matrix[audits.rows[held]]
+            each.labels.known[held] = labels.known[audits.rows[held]]
             each.right[held] = audits.right(task, labels)[held]
             each.group[held] = _groups(evidence.given, labels, classes)[audits.rows[held]]
     return seen
+
+
+def _nothing_seen(given: Targets, audits: Audits) -> _Seen:
+    rows = audits.rows
+    labels = Targets(given.matrix[rows].copy(), given.known[rows].copy(), given.exclusive)
+    return _Seen(labels, np.zeros(len(rows)), np.full(len(rows), -1, dtype=np.int64))
 
 
 class _Gate:

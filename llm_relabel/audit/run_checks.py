@@ -15,7 +15,7 @@ from llm_relabel.audit.checks import Audits, make_audits
 from llm_relabel.audit.choosing import Choice, choose
 from llm_relabel.preparation import Prepared
 from llm_relabel.records import LabelValue, Targets
-from llm_relabel.review import SpotCheck
+from llm_relabel.review import Asked, SpotCheck
 from llm_relabel.tasks import Task
 
 
@@ -41,13 +41,16 @@ class Audited:
     def against(self, before: Audited) -> tuple[float, float] | None:
         """The audited accuracy of the round `before` and of this one, on the audits of both.
 
-        Cross-fitted: no audit has its part in the labels that it judges. None without audits.
+        No audit has its part in learning the labels that it judges, but all have it in the gate
+        of both rounds: without itself, one can close a gate that just passed. None without audits.
         """
         if None in (self.choice, before.choice) or self.audits is None or before.audits is None:
             return None
         assert self.choice is not None
         assert before.choice is not None
-        right_before = dict(zip(before.audits.rows.tolist(), before.choice.right, strict=True))
+        right_before = dict(
+            zip(before.audits.rows.tolist(), before.choice.right_as_chosen, strict=True)
+        )
         places = [n for n, row in enumerate(self.audits.rows.tolist()) if row in right_before]
         if not places:
             return None
@@ -55,17 +58,19 @@ class Audited:
         then = [right_before[row] for row in self.audits.rows[places].tolist()]
         return (
             float(np.average(then, weights=weights)),
-            float(np.average(self.choice.right[places], weights=weights)),
+            float(np.average(self.choice.right_as_chosen[places], weights=weights)),
         )
 
 
 def decide_by(
-    checks: list[SpotCheck], number: int, prepared: Prepared, evidence: Evidence
-) -> Audited | None:
+    checks: list[SpotCheck], unanswered: list[Asked], number: int, prepared: Prepared,
+    evidence: Evidence,
+) -> Audited | None:  # fmt: skip
     """Choose policy and changes of round `number` by the spot-checks that were drawn by then.
 
-    None where there are none. Items that were chosen for their conflicts give their own labels
-    and say nothing of other rows; so do answers that were not blind.
+    None where there are none. `unanswered` were drawn too. Items that were chosen for their
+    conflicts give their own labels and say nothing of other rows; so do answers that were not
+    blind.
     """
     heard = [check for check in checks if check.round <= number and check.answer is not None]
     if not heard:
@@ -77,11 +82,13 @@ def decide_by(
         for check in checks
         if check.round <= number and check.inclusion_probability is not None and check.blind
     ]
+    left = [item for item in unanswered if item.round <= number]
     answered = sum(check.answer is not None for check in drawn)
     facts: dict[str, Any] = {
         "answered": len(heard),
         "unsure": sum(check.answer is None and check.round <= number for check in checks),
         "drawn_at_random": answered,
+        "unanswered": len(left),
     }
     if answered < TOO_FEW:
         facts["note"] = (
@@ -94,8 +101,8 @@ def decide_by(
         [row_of[check.id] for check in drawn],
         [check.answer for check in drawn],
         # Rows of one stratum that further draws gave different chances stand for different numbers.
-        [(check.stratum, round(check.inclusion_probability or 1.0, 9)) for check in drawn],
-        [check.inclusion_probability or 1.0 for check in drawn],
+        [_cell(check) for check in drawn],
+        [_cell(item) for item in left],
     )
     choice = choose(
         evidence, audits, policy=section.policy, min_precision=section.min_precision,
@@ -112,3 +119,8 @@ def decide_by(
         ),
     }
     return Audited(people, choice, facts, audits)
+
+
+def _cell(drawn: SpotCheck | Asked) -> tuple[str | None, float]:
+    """A stratum and the chance that its rows were drawn with."""
+    return drawn.stratum, round(drawn.inclusion_probability or 1.0, 9)

@@ -98,6 +98,9 @@ def certified(checked: Mapping[str, Any] | None, rows: int) -> list[dict[str, st
         "said": f"of {_certified_rows(checked['certificate'], rows)}, by {n} blind spot-checks" + (
             f"; {unsure} more were unsure: wrong at the low end, right at the high"
             if unsure else ""
+        ) + (
+            f"; provisional: {left} that were drawn have no answer, and hard ones among them may "
+            "be right less often" if (left := checked.get("unanswered", 0)) else ""
         ),
     }]  # fmt: skip
 

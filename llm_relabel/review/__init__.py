@@ -10,13 +10,16 @@ from llm_relabel.review.answers import (
     confirmed_labels,
     read_answers,
     reviewers_agreement,
+    unanswered,
 )
 from llm_relabel.review.drawing import Drawn, draw_sample, stratum_sizes
 from llm_relabel.review.exchange import EXPORTS, export_items, import_answers
+from llm_relabel.review.journals import Asked
 from llm_relabel.review.opening import Questions, Review, open_review
 
 __all__ = [
     "EXPORTS",
+    "Asked",
     "Drawn",
     "Questions",
     "Review",
@@ -29,4 +32,5 @@ __all__ = [
     "read_answers",
     "reviewers_agreement",
     "stratum_sizes",
+    "unanswered",
 ]

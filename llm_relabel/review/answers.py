@@ -66,6 +66,15 @@ def read_answers(folder: RunFolder, task: Task) -> list[SpotCheck]:
     return checks
 
 
+def unanswered(folder: RunFolder) -> list[Asked]:
+    """The items that were drawn at random, and on which nobody has an answer that stands."""
+    review = ReviewFolder(folder)
+    done = {item_id for item_id, _ in standing(review.lines())}
+    return [
+        item for item in review.asked().values() if item.purpose == "sample" and item.id not in done
+    ]
+
+
 def confirmed_labels(folder: RunFolder, task: Task, before: int) -> dict[str, LabelValue]:
     """The labels that people gave blind to spot-checks of rounds `before` this one, by id."""
     return {
