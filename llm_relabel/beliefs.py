@@ -45,19 +45,27 @@ class Beliefs:
 
     For exclusive classes a row of `probs` is a distribution; for multi-label each entry is the
     probability that the class applies. `judged` (rows,) says whether any judge was asked.
-    `accuracy` estimates how often each source is right, without a guarantee. `confusions` holds
-    for the classes together (of multi-label for each class) every source's P(said | true) and how
-    often it spoke.
+    `told` are the labels that judges gave. `accuracy` estimates how often each source is right,
+    without a guarantee. `confusions` holds for the classes together (of multi-label for each
+    class) every source's P(said | true) and how often it spoke.
     """
 
     labels: Targets
     probs: NDArray[np.float32]
     judged: NDArray[np.bool_]
     silent: NDArray[np.bool_]
+    told: tuple[Targets, ...]
     accuracy: Mapping[str, float]
     confusions: tuple[Mapping[str, tuple[NDArray[np.float64], float]], ...]
     model_weight: float
     warnings: tuple[str, ...]
+
+    def overruled(self, task: Task, labels: Targets) -> NDArray[np.bool_]:
+        """(rows,) bool: whether a judge said something else than `labels`."""
+        found = np.zeros(len(self.judged), dtype=np.bool_)
+        for each in self.told:
+            found |= each.known & task.differs(each, labels)
+        return found
 
     def belief_in(self, targets: Targets) -> NDArray[np.float32]:
         """(rows,) the belief in these labels: of multi-label, in the least certain class."""
@@ -136,6 +144,7 @@ def believe(
         probs=probs,
         judged=judged,
         silent=silent,
+        told=tuple(judges.values()),
         accuracy=accuracy,
         confusions=tuple(
             {

@@ -55,7 +55,28 @@ def replay(
 
 
 def in_force(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The changes that still hold, in order: each rollback takes back the latest of its unit."""
+    """The changes that still hold, in order: none that the run itself withdrew later on, whatever
+    brought the unit back to the label that it had been given."""
+    return _in_order(
+        chain[max((n for n, each in enumerate(chain, 1) if _returns(chain, each)), default=0):]
+        for chain in _chains(lines)
+    )  # fmt: skip
+
+
+Chain = list[tuple[int, Mapping[str, Any]]]
+
+
+def _returns(chain: Chain, link: tuple[int, Mapping[str, Any]]) -> bool:
+    return bool(link[1]["new"] == chain[0][1]["old"])
+
+
+def _in_order(chains: Iterable[Chain]) -> list[Mapping[str, Any]]:
+    links = [link for chain in chains for link in chain]
+    return [line for _, line in sorted(links, key=lambda link: link[0])]
+
+
+def _chains(lines: Iterable[Mapping[str, Any]]) -> list[Chain]:
+    """Each unit's changes, with their places in the log: a rollback takes back the latest."""
     standing: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
     for position, line in enumerate(lines):
         stack = standing.setdefault((line["id"], line["unit"]), [])
@@ -63,8 +84,7 @@ def in_force(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
             stack.append((position, line))
         elif stack:
             stack.pop()
-    kept = [pair for stack in standing.values() for pair in stack]
-    return [line for _, line in sorted(kept, key=lambda pair: pair[0])]
+    return list(standing.values())
 
 
 def reconcile(
@@ -95,7 +115,7 @@ def reconcile(
     planned = [
         change_line(change, at) for change in wanted if (change.id, change.unit) not in undone
     ]
-    standing = in_force(own)
+    standing = _in_order(_chains(own))
     here = {_essence(line) for line in standing if line["round"] == round_number}
     if here <= {_essence(line) for line in planned}:
         missing = [line for line in planned if _essence(line) not in here]
@@ -121,11 +141,13 @@ def roll_back(
 ) -> list[dict[str, Any]]:
     """The lines that undo the chosen changes in force, newest first.
 
-    A later change of the same unit goes with the chosen one: it was built on it.
+    A later change of the same unit goes with the chosen one: it was built on it. A veto takes back
+    also what its round withdrew; people undo changes, and never make one anew.
     """
     undo: list[Mapping[str, Any]] = []
     hit: set[tuple[str, str]] = set()
-    for line in in_force(lines):
+    standing = _in_order(_chains(lines)) if source in VETOES else in_force(lines)
+    for line in standing:
         unit = (line["id"], line["unit"])
         if unit in hit or chosen(line):
             hit.add(unit)

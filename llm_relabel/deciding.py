@@ -18,11 +18,13 @@ from llm_relabel.records import Change, Decision, LabelIssue, LabelValue, Target
 from llm_relabel.summary import RoundTally
 from llm_relabel.tasks import Task
 
+HELD_BACK = "held back: the spot-checks do not prove that such changes do more good than harm"
+
 
 @dataclass
 class Decided:
     """What one round decided. `changes` are to be logged; `at_odds` (rows,) marks rows whose
-    judges were silent or contradict the label that they have now."""
+    judges were silent, or one of them or all evidence contradicts the label that they have now."""
 
     decisions: list[Decision] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -72,13 +74,15 @@ class Deciding:
         final.
         """
         task, decided = self._prepared.task, Decided()
+        choice = audited.choice if audited is not None else None
+        self._applied = choice.policy if choice is not None else self.policy
         # The evidence on frozen rows contradicts itself; they stay as they are.
         closed = set(self.frozen) | {issue.row for issue in issues}
         people = dict(audited.people) if audited is not None else {}
         closed |= set(people)
-        chosen = audited.choice.labels if audited is not None and audited.choice else None
-        labels = beliefs.labels if chosen is None else chosen
-        fused = self.policy == "fuse" or chosen is not None
+        labels = beliefs.labels if choice is None else choice.labels
+        fused = self.policy == "fuse" or choice is not None
+        held_back = choice.rejected if choice is not None else np.zeros_like(beliefs.judged)
         believed = beliefs.belief_in(labels)
         for issue in issues:
             opinion = opinions.get(issue.id)
@@ -89,24 +93,27 @@ class Deciding:
                 decisions = _as_people_say(mended, opinion, task, people.pop(issue.row))
                 self._enter(number, mended, decisions, opinion, decided)
                 continue
-            elif fused and (_is_open(opinion) or chosen is not None):
+            elif fused and (_is_open(opinion) or choice is not None):
                 label = task.decode(labels, issue.row)
                 decisions = decide.decide_fused(
                     issue, opinion, task, label, float(believed[issue.row])
                 )
+                if held_back[issue.row]:
+                    decisions = [replace(each, why=HELD_BACK) for each in decisions]
             else:
                 decisions = decide.decide(issue, opinion, task, self.policy)
             self._enter(number, issue, decisions, opinion, decided)
         if fused:
             may = beliefs.judged & ~beliefs.silent | ~self.current.known
-            if chosen is not None:
+            if choice is not None:
                 may = np.ones_like(may)
-            self._revise(number, labels, may, believed, closed, decided)
+            self._revise(number, labels, may, believed, closed, held_back, decided)
         self._hear(number, people, decided)
         self._set_apart(audited)
         decided.frozen = len(self.frozen)
+        overruled = beliefs.overruled(task, self.current)
         decided.at_odds = beliefs.silent | (
-            beliefs.judged & task.differs(self.current, beliefs.labels)
+            beliefs.judged & (overruled | task.differs(self.current, beliefs.labels))
         )
         decided.facts = {
             "accuracy_believed": {name: round(a, 4) for name, a in beliefs.accuracy.items()},
@@ -157,6 +164,7 @@ class Deciding:
         may: NDArray[np.bool_],
         belief: NDArray[np.float32],
         closed: set[int],
+        held_back: NDArray[np.bool_],
         decided: Decided,
     ) -> None:
         """Rows that were judged in an earlier round, or have no label, take what all now say.
@@ -170,6 +178,11 @@ class Deciding:
             current, label = task.decode(self.current, row), task.decode(labels, row)
             issue = self._as_issue(row, current, label)
             decisions = decide.decide_fused(issue, None, task, label, float(belief[row]))
+            if held_back[row]:
+                decisions = [replace(each, why=HELD_BACK) for each in decisions]
+            elif self._applied != self.policy:
+                why = f"the spot-checks chose the policy `{self._applied}`"
+                decisions = [replace(each, why=f"{why} ({each.why})") for each in decisions]
             self._enter(number, issue, decisions, None, decided)
 
     def _enter(
@@ -218,7 +231,7 @@ class Deciding:
             judge=" + ".join(opinion.judges) if opinion is not None else None,
             prompt_sha256=opinion.prompt_sha256 if opinion is not None else None,
             definitions_sha256=self._prepared.definitions.sha256(),
-            policy=self.policy,
+            policy=self._applied,
         )
 
 

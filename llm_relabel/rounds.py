@@ -138,6 +138,8 @@ class JobRunner:
     def _veto(self, number: int) -> str | None:
         """Take a round back that lowers the audited accuracy, or the small model's on `data.dev`;
         say so."""
+        if not self._by_machine:
+            return None
         facts = self._tallies[-1].facts
         before, after = [None, *self._audited][-2:]
         why, source = vetoes.by_spot_checks(number, before, after), changes.SPOT_CHECKS
@@ -342,6 +344,7 @@ class JobRunner:
         self._audited.append(audited)
         decided = self._deciding.decide(number, judged.issues, judged.opinions, believed, audited)
         decided.count(tally)
+        self._by_machine = any(change.source != "human" for change in decided.changes)
         tally.facts["sources"] = decided.facts
         if audited is None or audited.choice is None:
             current, given = self._deciding.current, self.prepared.given

@@ -54,7 +54,7 @@ class RoundTally:
             f"{self.failed:,} failed"
         )
         if self.revised:
-            text += f"; {self.revised:,} more changed by all evidence together"
+            text += f"; {self.revised:,} more changed without a new verdict"
         after = self.gold.get("labels_after")
         return text + (f"; labels now right: {after:.1%}" if after is not None else "")
 
@@ -101,6 +101,7 @@ def make_summary(
     sources = _standing(rounds)
     checked = sources.get("spot_checks")
     policy = (checked or {}).get("policy") or resolved_policy(prepared.job)
+    told_by_people = "certificate" in (checked or {}) or judge.name == PEOPLE
     summary: dict[str, Any] = {
         "status": status,
         "reason": reason,
@@ -127,7 +128,7 @@ def make_summary(
         "min_precision": prepared.job.decide.min_precision,
         "spot_checks_to_settle": sources.get("spot_checks_to_settle"),
         # Where people's answers decided, nobody need guess any more.
-        "doubts": [] if "certificate" in (checked or {}) else sources.get("doubts", []),
+        "doubts": [] if told_by_people else sources.get("doubts", []),
         "rounds_allowed": prepared.job.rounds,
         "evidence": prepared.job.judge.evidence,
         "rolled_back": rolled_back,

@@ -240,7 +240,7 @@ def test_the_gain_is_what_would_be_mended_on_average(case: Any) -> None:
 
     silent = np.zeros(1, dtype=bool)
     beliefs = Beliefs(
-        one(int(q.argmax())), q[None].astype(np.float32), silent, silent, {},
+        one(int(q.argmax())), q[None].astype(np.float32), silent, silent, (), {},
         ({"j, blind": (matrix, 3.0)},), 1.0, (),
     )  # fmt: skip
     found = expected_gains(

@@ -127,9 +127,10 @@ def _trust(summary: Mapping[str, Any]) -> list[str]:
         )
     elif not checked:
         found.append(
-            "Ungated: nobody spot-checked this run, so its default policy applied all changes and "
-            f"nothing certifies the labels. {_settling(summary)}: `llm-relabel review sample RUN`, "
-            "then `review serve RUN`, then the same `run` again."
+            "Ungated: nobody spot-checked this run, so nothing checks what the policy "
+            f"`{summary['policy']}` changes, and nothing certifies the labels. "
+            f"{_settling(summary)}: `llm-relabel review sample RUN`, then `review serve RUN`, "
+            "then the same `run` again."
         )
     elif "note" in checked:
         found.append(f"{checked['note'].capitalize()}.")
@@ -241,6 +242,8 @@ def _why_nothing(summary: Mapping[str, Any]) -> str:
     flagged, asked = sum(r["flagged"] for r in rounds), sum(r["judged"] for r in rounds)
     if summary.get("rolled_back"):
         return "people took every change back"
+    if gone := [str(each["round"]) for each in rounds if "rolled_back" in each]:
+        return f"round {' and '.join(gone)} was rolled back"
     if not flagged:
         return "the small model doubts no label"
     if not asked:

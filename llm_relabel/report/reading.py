@@ -23,6 +23,7 @@ from llm_relabel.definitions import LabelDefinition, LabelDefinitions, load_defi
 from llm_relabel.errors import RelabelError
 from llm_relabel.job import Job, make_job
 from llm_relabel.journal import read_lines
+from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.records import Targets, Verdict
 from llm_relabel.runs import RunFolder, latest
 from llm_relabel.tasks import Task
@@ -163,8 +164,10 @@ def _after(
 def _calls(asks: list[dict[str, Any]], verdicts: list[Verdict]) -> dict[str, int]:
     deciding = {line["ask_id"] for line in asks if line["control"] is None}
     calls = {line["id"]: 0 for line in asks if line["control"] is None}
+    # An answer from the cache was a call once; what people answered before is no second question.
+    people = {line["ask_id"] for line in asks if line["judge"] == PEOPLE}
     for verdict in verdicts:
-        if verdict.ask_id in deciding:
+        if verdict.ask_id in deciding and (verdict.calls or verdict.ask_id not in people):
             calls[verdict.id] += max(verdict.calls, 1)
     return {item_id: count for item_id, count in calls.items() if count}
 

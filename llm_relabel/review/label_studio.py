@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from llm_relabel.errors import DataError
 from llm_relabel.review.incoming import CANDIDATES, NO_LABEL, UNSURE, Filled
 from llm_relabel.review.opening import Shown
 from llm_relabel.tasks import Task
@@ -68,7 +69,10 @@ def labeling_config(
 
 
 def from_tasks(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled]:
-    """The answers of a JSON export: each annotation that was submitted and not skipped."""
+    """The answers of a JSON export: each annotation that was submitted and not skipped.
+
+    Raises DataError for one that another labeling setup was answered in.
+    """
     for number, row in enumerate(rows, start=1):
         data = row.get("data")
         item_id = data.get(ITEM) if isinstance(data, dict) else None
@@ -87,6 +91,12 @@ def from_tasks(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled
                 found = value.get("choices") or value.get("text") or []
                 parts.setdefault(str(result.get("from_name")), []).extend(
                     [found] if isinstance(found, str) else found
+                )
+            if parts and not parts.keys() & {ANSWER, OTHERWISE, NOTE}:
+                raise DataError(
+                    f"{where} is answered in {', '.join(map(repr, sorted(parts)))}, none of "
+                    f"the controls {ANSWER!r}, {OTHERWISE!r} and {NOTE!r}: it is of a project with "
+                    "another labeling setup than `review export` wrote"
                 )
             yield _filled(
                 where, item_id, parts, task, _annotator(each.get("completed_by")),
