@@ -18,6 +18,7 @@ WRONG = dict(zip(toy.NAMES, toy.NAMES[1:] + toy.NAMES[:1], strict=True))
 
 def test_later_rounds_ask_about_spot_checked_rows_as_about_all_others(big: toy.Work) -> None:
     """People contradict the model everywhere; that alone flags none of their rows."""
+    big.write_job(decide={"policy": "agree"})
     lr.relabel(big.job, overrides=["rounds=1"])
     first = {line["id"] for line in big.lines("round-1/issues.jsonl")}
     guess = {line["id"]: max(zip(line["pred_probs"], toy.NAMES, strict=True))[1]
