@@ -100,6 +100,16 @@ def of_spot_checks(r: dict[str, Any]) -> Iterator[Row]:
     yield "the certificate's 95% interval, through the choice", f"covers at least {covered:.1%}"
 
 
+def of_later_rounds(r: dict[str, Any]) -> Iterator[Row]:
+    held = sum(each["held"] for each in r["sets"].values())
+    of = sum(each["runs"] for each in r["sets"].values())
+    off = statistics.mean(run["value"] - run["true"] for run in r["runs"])
+    yield (
+        "the certificate after a further round: intervals that hold; certified less true",
+        f"{held} of {of}; {100 * off:+.1f} points",
+    )
+
+
 def of_budget(r: dict[str, Any]) -> Iterator[Row]:
     lines = [line for line in r["runs"] if "own labels" not in line["case"]]
     areas = {
@@ -174,6 +184,7 @@ SCRIPTS: list[tuple[str, bool, Headlines | None]] = [
     ("relabeling", True, of_relabeling),
     ("decide", True, of_decide),
     ("spot_checks", True, of_spot_checks),
+    ("later_rounds", True, of_later_rounds),
     ("budget", True, of_budget),
     ("fusion_speed", False, of_fusion),
     ("agreement", True, of_agreement),

@@ -234,7 +234,7 @@ _which = click.option(
 )  # fmt: skip
 @click.option(
     "--effort", type=click.IntRange(min=0), default=0, metavar="N",
-    help="Besides, up to N items whose judge abstained or whose sources disagree.",
+    help="Besides, up to N items whose judge abstained or was overruled.",
 )  # fmt: skip
 def review_sample(run: str, size: int, effort: int) -> None:
     """Draw items for people to look at. Again, it adds to them."""

@@ -128,6 +128,9 @@ class JobRunner:
         last = self._results.last_round(self.job.rounds, spot_checked=spot_checked)
         for number in range(1, last + 1):
             if not self._round(number):
+                if self._allocation.stopped:
+                    why = self._allocation.stopped["why"]
+                    return f"round {number} changed nothing and asked no further: {why}"
                 return f"round {number} changed nothing, so a further round would see the same"
             if (veto := self._veto(number)) is not None:
                 return veto

@@ -110,7 +110,7 @@ def test_sample_export_fill_import(work: toy.Work) -> None:
     rows = range(toy.ROWS)
     write_beliefs(work.run_folder, [True] * 60, [0.5] * 60, [row % 4 == 1 for row in rows])
     told = work.run("review", "sample", "run", "--size", "0", "--effort", "3")
-    assert "3 more need attention; they are no part of the sample" in told.stdout
+    assert "3 more, of up to 3, need attention: their judge abstained" in told.stdout
     # As the design writes it, RUN may come first.
     told = work.run("review", "run", "export", "-o", "sheets/mine.csv")
     assert told.returncode == 0, told.stderr

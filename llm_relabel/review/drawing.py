@@ -41,13 +41,17 @@ class Drawn:
     left: int
     strata: tuple[tuple[str, int, int], ...]
     round: int
+    effort: int
 
     def told(self) -> str:
         """The draw in words."""
         lines = [f"{self.sample:,} items drawn by the beliefs of round {self.round}:"]
         lines += [f"  {name}: {n:,} of {size:,} rows" for name, size, n in self.strata if size]
-        if self.attention:
-            lines.append(f"{self.attention:,} more need attention; they are no part of the sample")
+        if self.effort:
+            lines.append(
+                f"{self.attention:,} more, of up to {self.effort:,}, need attention: their judge "
+                "abstained or was overruled; they are no part of the sample"
+            )
         if not self.left:
             lines.append("Every row that can change is drawn now.")
         return "\n".join(lines)
@@ -65,9 +69,9 @@ def draw_sample(review: Review, size: int, effort: int = 0) -> Drawn:
     """Draw `size` more items at random, and up to `effort` more that need attention.
 
     Random: blind spot-checks over strata of the newest round's beliefs, without replacement.
-    Attention: items whose judge abstained or whose sources disagree, the least believed first;
-    they never count as drawn. No item is asked twice. Raises RunError where the run has no beliefs
-    yet, JobError where `size` is too few for the strata.
+    Attention: items whose judge abstained or was overruled, the least believed first; they never
+    count as drawn. No item is asked twice. Raises RunError where the run has no beliefs yet,
+    JobError where `size` is too few for the strata.
     """
     ids, folder = review.prepared.dataset.ids, ReviewFolder(review.run)
     with folder.held():
@@ -109,7 +113,7 @@ def draw_sample(review: Review, size: int, effort: int = 0) -> Drawn:
         (name, int((here == code).sum()), int(drawn[newest.round][here == code].sum()))
         for code, name in enumerate(STRATA)
     )
-    return Drawn(len(new), len(chosen), left, table, newest.round)
+    return Drawn(len(new), len(chosen), left, table, newest.round, effort)
 
 
 def stratum_sizes(run: RunFolder) -> dict[int, dict[str, int]]:
