@@ -26,7 +26,7 @@ from sets import answers_file, read_set, write_job
 import llm_relabel as lr
 from llm_relabel.review import Review, draw_sample, export_items, import_answers
 
-CASES = (("fomc_stance", "gpt-4"), ("numclaim_analyst", "gpt-4"))
+CASES = (("fomc_stance", "gpt-4"), ("numclaim_analyst", "llama-2-70b-chat/fewshot-complex"))
 CHECKS = 100
 
 
