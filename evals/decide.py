@@ -142,7 +142,7 @@ def _spot_checked(job: Path, home: Path, gold: dict[str, str], count: int) -> fl
     review = Review(home / "fuse")
     draw_sample(review, count)
     path = home / "answers.jsonl"
-    export_items(review, "jsonl", path, None)
+    export_items(review, path, "jsonl")
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     answered = [{**line, "answer": gold[line["id"]]} for line in lines]
     path.write_text("".join(json.dumps(line) + "\n" for line in answered), encoding="utf-8")

@@ -24,6 +24,7 @@ from hostile import CANARY, ELEMENT, HOSTILE_DEFINITIONS, HostileItem
 from hostile_checks import Found
 from markdown_it import MarkdownIt
 
+from llm_relabel import Run
 from llm_relabel.sheets import read_sheet
 
 NAMES = tuple(HOSTILE_DEFINITIONS)
@@ -167,9 +168,7 @@ def _check_sheet(found: Found, path: Path) -> None:
             for cell in line:
                 if re.match(r"[\s\"\u200b-\u200f\ufeff]*[=+\-@＝＋－＠]", cell):
                     found.escapes.append(f"changes.csv: the cell {cell!r:.100}")
-    changes = (path.parent / "changes.jsonl").read_text(encoding="utf-8").splitlines()
-    made = [json.loads(line) for line in changes]
-    for change, row in zip(made, read_sheet(path), strict=True):
+    for change, row in zip(Run(path.parent).changes(), read_sheet(path), strict=True):
         if (change["id"], change["unit"]) != (row["id"], row["unit"]):
             found.escapes.append(
                 f"changes.csv: {change['id']!r:.80} came back as {row['id']!r:.80}"
