@@ -22,6 +22,9 @@ REDECIDED = "redecided"
 DEV, SPOT_CHECKS = "dev", "spot-checks"
 VETOES = frozenset({DEV, SPOT_CHECKS})
 
+# The changes of one unit, each built on the one before, with their places in the log.
+Chain = list[tuple[int, Mapping[str, Any]]]
+
 
 def change_line(change: Change, at: str) -> dict[str, Any]:
     """A change as its line in the log; `at` is an ISO 8601 time."""
@@ -55,19 +58,15 @@ def replay(
 
 
 def in_force(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The changes that still hold, in order: none that the run itself withdrew later on, whatever
-    brought the unit back to the label that it had been given."""
-    return _in_order(
-        chain[max((n for n, each in enumerate(chain, 1) if _returns(chain, each)), default=0):]
-        for chain in _chains(lines)
-    )  # fmt: skip
+    """The changes that still hold, in order: none that was rolled back, or that the run itself
+    withdrew later on by giving the unit its first label again."""
+    return _in_order(map(_since_first_label, _chains(lines)))
 
 
-Chain = list[tuple[int, Mapping[str, Any]]]
-
-
-def _returns(chain: Chain, link: tuple[int, Mapping[str, Any]]) -> bool:
-    return bool(link[1]["new"] == chain[0][1]["old"])
+def _since_first_label(chain: Chain) -> Chain:
+    """The links after the last one that brought the unit back to the label it began with."""
+    back = [n for n, (_, line) in enumerate(chain, 1) if line["new"] == chain[0][1]["old"]]
+    return chain[back[-1] :] if back else chain
 
 
 def _in_order(chains: Iterable[Chain]) -> list[Mapping[str, Any]]:
@@ -76,8 +75,8 @@ def _in_order(chains: Iterable[Chain]) -> list[Mapping[str, Any]]:
 
 
 def _chains(lines: Iterable[Mapping[str, Any]]) -> list[Chain]:
-    """Each unit's changes, with their places in the log: a rollback takes back the latest."""
-    standing: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
+    """Each unit's changes: a rollback takes back the latest."""
+    standing: dict[tuple[str, str], Chain] = {}
     for position, line in enumerate(lines):
         stack = standing.setdefault((line["id"], line["unit"]), [])
         if line["kind"] == "change":

@@ -99,7 +99,7 @@ class Deciding:
                     issue, opinion, task, label, float(believed[issue.row])
                 )
                 if held_back[issue.row]:
-                    decisions = [replace(each, why=HELD_BACK) for each in decisions]
+                    decisions = _because(HELD_BACK, decisions)
             else:
                 decisions = decide.decide(issue, opinion, task, self.policy)
             self._enter(number, issue, decisions, opinion, decided)
@@ -179,10 +179,10 @@ class Deciding:
             issue = self._as_issue(row, current, label)
             decisions = decide.decide_fused(issue, None, task, label, float(belief[row]))
             if held_back[row]:
-                decisions = [replace(each, why=HELD_BACK) for each in decisions]
+                decisions = _because(HELD_BACK, decisions)
             elif self._applied != self.policy:
-                why = f"the spot-checks chose the policy `{self._applied}`"
-                decisions = [replace(each, why=f"{why} ({each.why})") for each in decisions]
+                chose = f"the spot-checks chose the policy `{self._applied}`"
+                decisions = _because(f"{chose} ({decisions[0].why})", decisions)
             self._enter(number, issue, decisions, None, decided)
 
     def _enter(
@@ -243,6 +243,10 @@ def _as_people_say(
         replace(decision, source="human", why="a person answered so, blind")
         for decision in decide.decide_fused(issue, opinion, task, label, 1.0)
     ]
+
+
+def _because(why: str, decisions: list[Decision]) -> list[Decision]:
+    return [replace(each, why=why) for each in decisions]
 
 
 def _is_open(opinion: Opinion) -> bool:

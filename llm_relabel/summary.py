@@ -101,7 +101,7 @@ def make_summary(
     sources = _standing(rounds)
     checked = sources.get("spot_checks")
     policy = (checked or {}).get("policy") or resolved_policy(prepared.job)
-    told_by_people = "certificate" in (checked or {}) or judge.name == PEOPLE
+    people_decided = "certificate" in (checked or {}) or judge.name == PEOPLE
     summary: dict[str, Any] = {
         "status": status,
         "reason": reason,
@@ -128,7 +128,7 @@ def make_summary(
         "min_precision": prepared.job.decide.min_precision,
         "spot_checks_to_settle": sources.get("spot_checks_to_settle"),
         # Where people's answers decided, nobody need guess any more.
-        "doubts": [] if told_by_people else sources.get("doubts", []),
+        "doubts": [] if people_decided else sources.get("doubts", []),
         "rounds_allowed": prepared.job.rounds,
         "evidence": prepared.job.judge.evidence,
         "rolled_back": rolled_back,
