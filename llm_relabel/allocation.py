@@ -8,6 +8,7 @@ a kill changes what is asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,12 @@ from llm_relabel.errors import JobError
 from llm_relabel.gains import expected_gains, severities
 from llm_relabel.judge.prices import cost_of, is_paid, price_of
 from llm_relabel.judge_settings import PEOPLE, Prices
+from llm_relabel.predictions import Predicted
 from llm_relabel.preparation import Prepared
 from llm_relabel.prompts import ANSWER_TOKENS, estimated_tokens
-from llm_relabel.records import LabelIssue, Targets, Tokens
+from llm_relabel.records import LabelIssue, Tokens
+from llm_relabel.tasks import is_one_choice
+from llm_relabel.units import Labels
 
 # A part is a tenth of the round's issues, whatever the budget: a raised budget goes on in the
 # same order.
@@ -65,8 +69,8 @@ class Allocation:
         issues: Sequence[LabelIssue],
         asked: Collection[str],
         believed: Believed,
-        current: Targets,
-        predicted: Targets,
+        current: Labels,
+        predicted: Labels,
         *,
         done: Sequence[LabelIssue] = (),
     ) -> Iterator[list[LabelIssue]]:
@@ -81,9 +85,10 @@ class Allocation:
         while True:
             given_out = {issue.id for issue in done}
             left = [issue for issue in issues if issue.id not in given_out]
-            if self._ranks and left:
-                left = self._worth_asking(left, believed(done), current, predicted)
             budget, rows = self._section.budget, len(self._prepared.dataset)
+            # Not before there is something to hand out: what all believe is dear to work out.
+            if self._ranks and within_budget(left, budget, rows, counted):
+                left = self._worth_asking(left, believed(done), current, predicted)
             part = within_budget(left, budget, rows, counted)[:size]
             if not part:
                 return
@@ -91,18 +96,16 @@ class Allocation:
             done += part
             counted |= {issue.id for issue in part}
 
-    def foreseen(
-        self, issues: Sequence[LabelIssue], pred_probs: NDArray[np.float32]
-    ) -> list[LabelIssue]:
+    def foreseen(self, issues: Sequence[LabelIssue], predicted: Predicted) -> list[LabelIssue]:
         """What the first round would judge if no verdict changed what is believed."""
-        task, given = self._prepared.task, self._prepared.given
-        beliefs = believe(task, given, pred_probs, {})
-        predicted = task.predicted(pred_probs)
-        parts = self.parts(issues, (), lambda _done: beliefs, given, predicted)
+        fitted = cache(lambda: believe(predicted, {}))
+        parts = self.parts(
+            issues, (), lambda _done: fitted(), self._prepared.given, predicted.labels
+        )
         return [issue for part in parts for issue in part]
 
     def _worth_asking(
-        self, issues: list[LabelIssue], beliefs: Beliefs, current: Targets, predicted: Targets
+        self, issues: list[LabelIssue], beliefs: Beliefs, current: Labels, predicted: Labels
     ) -> list[LabelIssue]:
         """The issues that a call pays for, the most useful first."""
         target, value = self._section.residual_noise, self._section.value_per_fix
@@ -134,7 +137,7 @@ class Allocation:
                 }
         return [issues[place] for place in order.tolist()]
 
-    def _noise(self, beliefs: Beliefs, current: Targets) -> float:
+    def _noise(self, beliefs: Beliefs, current: Labels) -> float:
         """The share of wrong labels that all evidence believes in, where judged rows are decided.
 
         Beliefs are too sure of themselves; this may end the spending, and is never a certificate.
@@ -183,7 +186,7 @@ def _by_parent(prepared: Prepared) -> NDArray[np.float64]:
             "detect.severity: parent weighs errors by the labels' `parent`, and no label of "
             "`labels` has one"
         )
-    if not prepared.task.exclusive:
+    if not is_one_choice(prepared.task):
         raise JobError("detect.severity: parent needs one label an item; these have sets of labels")
-    names = prepared.task.class_names
+    names = prepared.task.names
     return severities(names, {name: labels[name].parent for name in names})

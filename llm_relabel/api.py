@@ -13,7 +13,7 @@ from llm_relabel.data import Dataset, read_dataset
 from llm_relabel.errors import RunError
 from llm_relabel.job import Job, load_job, make_job
 from llm_relabel.planning import flag
-from llm_relabel.predictions import train
+from llm_relabel.predictions import Predicted, train
 from llm_relabel.preparation import Prepared, prepare
 from llm_relabel.progress import Progress, Silent
 from llm_relabel.provenance import now
@@ -22,6 +22,7 @@ from llm_relabel.report import write_report
 from llm_relabel.rounds import JobRunner
 from llm_relabel.runs import RunFolder
 from llm_relabel.sheets import changes_sheet, choices_to_undo
+from llm_relabel.units import differs, has_label
 
 
 class Run:
@@ -126,11 +127,11 @@ class Run:
         task, given = prepared.task, prepared.given
         log = self._folder.changes()
         final = changes.corrected_labels(log, task, given, prepared.dataset.ids.to_pylist())
-        rows = np.flatnonzero(task.differs(given, final)).tolist()
-        prepared.dataset.write(self.path, "dataset", {row: task.decode(final, row) for row in rows})
+        rows = np.flatnonzero(differs(given, final)).tolist()
+        prepared.dataset.write(self.path, "dataset", {row: final[row] for row in rows})
         summary = self._folder.summary()
         summary["changed"] = len(rows)
-        summary["missing_labels"] = int((~final.known).sum())
+        summary["missing_labels"] = int((~has_label(final)).sum())
         summary["rolled_back"] = changes.undone_by_people(log)
         if prepared.gold is not None:
             measured = changes_against_gold(task, given, final, prepared.gold)
@@ -140,7 +141,7 @@ class Run:
             note = "labels were rolled back since; the same `run` certifies what is there now"
             summary["spot_checks"] = {**checked, "certificate": {"note": note}}
         self._folder.write_summary(summary)
-        changes_sheet(self._folder)
+        changes_sheet(self._folder, task)
         write_report(self._folder, summary)
 
 
@@ -176,13 +177,12 @@ def find_label_issues(
 
 def first_issues(
     prepared: Prepared, *, progress: Progress | None = None
-) -> tuple[list[LabelIssue], Any]:
-    """Round 1's label issues and `pred_probs` (rows, classes), with no run folder."""
+) -> tuple[list[LabelIssue], Predicted]:
+    """Round 1's label issues and the predictions they come from, with no run folder."""
     with (progress if progress is not None else Silent()).step("Small model, out of fold") as step:
         model = prepared.small_model(step)
-        predictions = train(prepared, model, prepared.given)
-    issues = flag(prepared, prepared.given, predictions.pred_probs, ~prepared.dataset.locked)
-    return issues, predictions.pred_probs
+        predicted = train(prepared, model, prepared.given)
+    return flag(prepared, predicted, ~prepared.dataset.locked), predicted
 
 
 def open_job(job: Job | str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Job:
@@ -202,7 +202,9 @@ def _choice(
     marked: set[tuple[str, str, int]] | None,
 ) -> Callable[[Mapping[str, Any]], bool]:
     def chosen(line: Mapping[str, Any]) -> bool:
-        touched = {str(line["old"]), str(line["new"]), line["unit"]}
+        touched = {line["unit"], line["unit"].partition(":")[2]}
+        for value in (line["old"], line["new"]):
+            touched |= set(map(str, value if isinstance(value, list) else [value]))
         return (
             (not ids or line["id"] in ids)
             and (not labels or bool(touched & set(labels)))

@@ -18,12 +18,23 @@ from numpy.typing import NDArray
 
 from llm_relabel.combine import combine_votes
 from llm_relabel.doubts import doubts_of
-from llm_relabel.fusion import Fused, Source, fuse
+from llm_relabel.fusion import fuse_units
 from llm_relabel.journal import write_whole
-from llm_relabel.records import LabelValue, Targets, Verdict
+from llm_relabel.predictions import Predicted
+from llm_relabel.records import Verdict
 from llm_relabel.tasks import Task
+from llm_relabel.units import (
+    Labels,
+    LabelValue,
+    Units,
+    belief_in,
+    best,
+    column_of,
+    differs,
+    has_label,
+)
 
-GIVEN = "given labels"
+GIVEN, MODEL, CURRENT, PEOPLE = "given labels", "small model", "current labels", "people"
 FILE = "beliefs.parquet"
 # Answers in each half, below which a judge's stated confidence does not split it in two.
 FEWEST_OF_A_HALF = 100
@@ -41,38 +52,37 @@ class Said:
 
 @dataclass(frozen=True)
 class Beliefs:
-    """`labels` is what the evidence together says, `probs` (rows, classes) how much it believes.
+    """`labels` (rows,) is what the evidence together says, `probs` how much it believes.
 
-    For exclusive classes a row of `probs` is a distribution; for multi-label each entry is the
-    probability that the class applies. `judged` (rows,) says whether any judge was asked.
-    `told` are the labels that judges gave. `accuracy` estimates how often each source is right,
-    without a guarantee. `confusions` holds for the classes together (of multi-label for each
-    class) every source's P(said | true) and how often it spoke.
+    `probs` is (units, K): each unit's distribution over the values of its kind. `judged` (rows,)
+    says whether any judge was asked, `silent` whether none of those gave an answer. `told` are the
+    label columns that judges gave. `accuracy` estimates how often each source is right, without a
+    guarantee. `confusions` holds for each kind every source's P(said | true) and of how many rows
+    it spoke.
     """
 
-    labels: Targets
+    task: Task
+    units: Units
+    labels: Labels
     probs: NDArray[np.float32]
     judged: NDArray[np.bool_]
     silent: NDArray[np.bool_]
-    told: tuple[Targets, ...]
+    told: tuple[Labels, ...]
     accuracy: Mapping[str, float]
     confusions: tuple[Mapping[str, tuple[NDArray[np.float64], float]], ...]
     model_weight: float
     warnings: tuple[str, ...]
 
-    def overruled(self, task: Task, labels: Targets) -> NDArray[np.bool_]:
+    def overruled(self, labels: Labels) -> NDArray[np.bool_]:
         """(rows,) bool: whether a judge said something else than `labels`."""
         found = np.zeros(len(self.judged), dtype=np.bool_)
         for each in self.told:
-            found |= each.known & task.differs(each, labels)
+            found |= has_label(each) & differs(each, labels)
         return found
 
-    def belief_in(self, targets: Targets) -> NDArray[np.float32]:
-        """(rows,) the belief in these labels: of multi-label, in the least certain class."""
-        each = np.where(targets.matrix, self.probs, 1 - self.probs)
-        if targets.exclusive:
-            each = np.where(targets.matrix, self.probs, 0).max(axis=1, keepdims=True)
-        return np.asarray(np.where(targets.known, each.min(axis=1), 0), dtype=np.float32)
+    def belief_in(self, labels: Labels) -> NDArray[np.float32]:
+        """(rows,) the belief in these labels: in the least certain unit of each."""
+        return belief_in(self.units, self.probs, self.task.codes(self.units, labels))
 
 
 def gather(
@@ -100,65 +110,52 @@ def gather(
 
 
 def believe(
-    task: Task,
-    given: Targets,
-    pred_probs: NDArray[np.float32],
+    predicted: Predicted,
     said: Mapping[str, Said],
     people: Mapping[int, LabelValue] | None = None,
 ) -> Beliefs:
     """Fuse the given labels, the small model and every judge; `people` are final, by row."""
-    people = people or {}
-    rows, classes = pred_probs.shape
-    known = Targets(
-        np.zeros((rows, classes), dtype=np.bool_), np.zeros(rows, dtype=np.bool_), given.exclusive
-    )
-    for row, label in people.items():
-        task.put(known, row, label)
+    task, given = predicted.task, predicted.given
+    rows = len(given)
     sources = {GIVEN: given}
     judged, silent = np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.bool_)
     answered = np.zeros(rows, dtype=np.bool_)
     for name, each in said.items():
         for part, answers in _halves(name, each):
-            told = Targets(np.zeros_like(given.matrix), np.zeros_like(given.known), given.exclusive)
-            for row, label in answers.items():
-                task.put(told, row, label)
-            sources[part] = told
-            answered |= told.known
-        asked = list(each.answers)
-        judged[asked] = True
+            sources[part] = column_of(rows, answers)
+            answered |= has_label(sources[part])
+        judged[list(each.answers)] = True
     silent = judged & ~answered
-    fused = _fuse_classes(sources, pred_probs, known)
-    probs = np.stack([each.posterior[:, 1] for each in fused], axis=1)
-    if given.exclusive:
-        probs = fused[0].posterior
-    labels = task.predicted(probs)
-    labels.matrix[known.known] = known.matrix[known.known]
-    accuracy = {
-        name: float(np.mean([each.accuracy[name] for each in fused]))
-        for name, told in sources.items()
-        if told.known.any()
-    }
+    checked = column_of(rows, people or {})
+    own = {MODEL: predicted.labels, CURRENT: predicted.current, PEOPLE: checked}
+    units = task.units({**sources, **own})
+    beliefs = predicted.beliefs_over(units)
+    codes = {name: task.codes(units, labels) for name, labels in sources.items()}
+    fused = fuse_units(units, codes, beliefs, task.codes(units, checked))
+    labels = task.labels(units, best(fused.posterior))
+    labels[has_label(checked)] = checked[has_label(checked)]
+    spoke = {name: float(has_label(told).sum()) for name, told in sources.items()}
+    accuracy = {name: fused.accuracy(name) for name, count in spoke.items() if count}
     judges = {name: told for name, told in sources.items() if name != GIVEN}
     return Beliefs(
+        task=task,
+        units=units,
         labels=labels,
-        probs=probs,
+        probs=fused.posterior,
         judged=judged,
         silent=silent,
         told=tuple(judges.values()),
         accuracy=accuracy,
         confusions=tuple(
-            {
-                name: (each.confusion[name], float(told.known.sum()))
-                for name, told in sources.items()
-            }
-            for each in fused
+            {name: (each.confusion[name], count) for name, count in spoke.items()}
+            for each in fused.kinds
         ),
-        model_weight=float(np.mean([each.model_weight for each in fused])),
-        warnings=tuple(doubts_of(task, given, pred_probs, judges, accuracy)),
+        model_weight=fused.model_weight,
+        warnings=tuple(doubts_of(predicted, judges, accuracy)),
     )
 
 
-def save(path: Path, ids: pa.Array, beliefs: Beliefs, current: Targets, at_odds: Any) -> None:
+def save(path: Path, ids: pa.Array, beliefs: Beliefs, current: Labels, at_odds: Any) -> None:
     """Write `beliefs.parquet`, whole or not at all. `at_odds` is (rows,) bool."""
     table = pa.table(
         {
@@ -186,24 +183,3 @@ def _halves(name: str, said: Said) -> list[tuple[str, Mapping[int, LabelValue]]]
     if min(len(sure), len(unsure)) < FEWEST_OF_A_HALF:
         return [(name, answers)]
     return [(f"{name}, sure", sure), (f"{name}, unsure", unsure)]
-
-
-def _fuse_classes(
-    sources: Mapping[str, Targets], pred_probs: NDArray[np.float32], known: Targets
-) -> list[Fused]:
-    """One fusion of exclusive classes; of multi-label one for each class against its absence."""
-
-    def codes(targets: Targets, column: int | None) -> NDArray[np.int32]:
-        found = targets.matrix.argmax(1) if column is None else targets.matrix[:, column]
-        return np.where(targets.known, found, -1).astype(np.int32)
-
-    columns: list[int | None] = [None] if known.exclusive else list(range(pred_probs.shape[1]))
-    fused = []
-    for column in columns:
-        probs = pred_probs
-        if column is not None:
-            one = np.clip(pred_probs[:, column], 0, 1)
-            probs = np.stack([1 - one, one], axis=1)
-        parts = [Source(name, codes(each, column)) for name, each in sources.items()]
-        fused.append(fuse(parts, probs, known=codes(known, column)))
-    return fused

@@ -12,8 +12,9 @@ from dataclasses import fields
 from itertools import groupby
 from typing import Any
 
-from llm_relabel.records import Change, LabelValue, Targets
-from llm_relabel.tasks import Task
+from llm_relabel.records import Change
+from llm_relabel.tasks import Task, assembled
+from llm_relabel.units import ITEM, Labels, LabelValue
 
 # The run itself takes its own lines back when a round is decided again (another policy, a
 # failed verdict that came through); a person's rollback stays in force.
@@ -53,7 +54,7 @@ def replay(
     for line in lines:
         item_id = line["id"]
         old = labels[item_id] if item_id in labels else given_of(item_id)
-        labels[item_id] = task.assemble(old, {line["unit"]: line["new"]})
+        labels[item_id] = assembled(task, old, {line["unit"]: line["new"]})
     return {item_id: label for item_id, label in labels.items() if label != given_of(item_id)}
 
 
@@ -110,10 +111,13 @@ def reconcile(
             )
         )
     }
-    own = [line for line in lines if (line["id"], line["unit"]) not in undone]
-    planned = [
-        change_line(change, at) for change in wanted if (change.id, change.unit) not in undone
-    ]
+
+    def is_undone(item_id: str, unit: str) -> bool:
+        # Who undid an item's first label undid what was made of its units after that.
+        return (item_id, unit) in undone or (item_id, ITEM) in undone
+
+    own = [line for line in lines if not is_undone(line["id"], line["unit"])]
+    planned = [change_line(c, at) for c in wanted if not is_undone(c.id, c.unit)]
     standing = _in_order(_chains(own))
     here = {_essence(line) for line in standing if line["round"] == round_number}
     if here <= {_essence(line) for line in planned}:
@@ -140,15 +144,16 @@ def roll_back(
 ) -> list[dict[str, Any]]:
     """The lines that undo the chosen changes in force, newest first.
 
-    A later change of the same unit goes with the chosen one: it was built on it. A veto takes back
+    A later change of the same unit goes with the chosen one, and one of any unit with the item's
+    first label: it was built on it. A veto takes back
     also what its round withdrew; people undo changes, and never make one anew.
     """
     undo: list[Mapping[str, Any]] = []
     hit: set[tuple[str, str]] = set()
     standing = _in_order(_chains(lines)) if source in VETOES else in_force(lines)
     for line in standing:
-        unit = (line["id"], line["unit"])
-        if unit in hit or chosen(line):
+        unit, item = (line["id"], line["unit"]), (line["id"], ITEM)
+        if unit in hit or item in hit or chosen(line):
             hit.add(unit)
             undo.append(line)
     return [undo_line(line, source=source, why=why, at=at) for line in reversed(undo)]
@@ -183,15 +188,15 @@ def _essence(line: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def corrected_labels(
-    lines: Sequence[Mapping[str, Any]], task: Task, given: Targets, ids: Iterable[str]
-) -> Targets:
+    lines: Sequence[Mapping[str, Any]], task: Task, given: Labels, ids: Iterable[str]
+) -> Labels:
     """The given labels with the log replayed over them; `ids` in the order of the rows."""
     touched = {line["id"] for line in lines}
     final = given.copy()
     if not touched:
         return final
     row_of = {item_id: row for row, item_id in enumerate(ids) if item_id in touched}
-    replayed = replay(lines, task, lambda item_id: task.decode(given, row_of[item_id]))
+    replayed = replay(lines, task, lambda item_id: given[row_of[item_id]])
     for item_id, label in replayed.items():
-        task.put(final, row_of[item_id], label)
+        final[row_of[item_id]] = label
     return final

@@ -12,16 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm_relabel.records import (
-    AbstainOrFailure,
-    Ask,
-    LabelIssue,
-    LabelValue,
-    Outcome,
-    Verdict,
-    label_json,
-)
-from llm_relabel.tasks import Task
+from llm_relabel.records import AbstainOrFailure, Ask, LabelIssue, Outcome, Verdict
+from llm_relabel.tasks import Task, assembled, units_between, whole_item
+from llm_relabel.units import LabelValue, hashable, label_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +58,12 @@ def combine_votes(task: Task, verdicts: Sequence[Verdict]) -> tuple[LabelValue, 
     answers = [verdict for verdict in verdicts if verdict.outcome == "answer"]
     if not answers:
         return None, None
-    counts = Counter(_hashable(verdict.answer) for verdict in answers)
+    counts = Counter(hashable(verdict.answer) for verdict in answers)
     winner = counts.most_common(1)[0][0]
-    stated = [v.confidence for v in answers
-              if v.confidence is not None and _hashable(v.answer) == winner]  # fmt: skip
+    theirs = [verdict for verdict in answers if hashable(verdict.answer) == winner]
+    stated = [verdict.confidence for verdict in theirs if verdict.confidence is not None]
     belief = sum(stated) / len(stated) * counts[winner] / len(answers) if stated else None
-    return task.check_label(list(winner) if isinstance(winner, tuple) else winner), belief
+    return task.check(theirs[0].answer), belief
 
 
 def is_unsure(opinion: Opinion, below: float) -> bool:
@@ -113,30 +106,27 @@ def _vote(task: Task, issue: LabelIssue, answers: Sequence[Any], voters: int) ->
     by_unit: dict[str, list[Any]] = {}
     old_of: dict[str, Any] = {}
     for answer in answers:
-        label = task.check_label(answer)
-        for unit in task.units(issue.current_label, label, issue.predicted_label):
-            by_unit.setdefault(unit.name, []).append(unit.answered)
-            old_of[unit.name] = unit.old
+        label, old = task.check(answer), issue.current_label
+        for unit in units_between(task, issue.given_label, old, label, issue.predicted_label):
+            by_unit.setdefault(unit.key, []).append(unit.answered)
+            old_of[unit.key] = unit.old
+    whole = whole_item(task)
     if len(by_unit) > 1:
-        by_unit.pop(task.whole, None)  # said by those who change nothing
+        by_unit.pop(whole, None)  # said by those who change nothing
     decided: dict[str, Any] = {}
-    for name, told in by_unit.items():
+    for key, told in by_unit.items():
         # Who does not mention a unit leaves it as it was.
-        values = told + [old_of[name]] * (len(answers) - len(told))
-        ranked = Counter(map(_hashable, values)).most_common(2)
+        values = told + [old_of[key]] * (len(answers) - len(told))
+        ranked = Counter(map(hashable, values)).most_common(2)
         tie = len(ranked) > 1 and ranked[0][1] == ranked[1][1]
         outvoted = ranked[0][1] <= voters - len(answers)
         if tie or outvoted:
-            if name == task.whole:
+            if key == whole:
                 return None
-            decided[name] = old_of[name]
+            decided[key] = old_of[key]
         else:
-            decided[name] = next(v for v in values if _hashable(v) == ranked[0][0])
-    return label_json(task.assemble(issue.current_label, decided))
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+            decided[key] = next(v for v in values if hashable(v) == ranked[0][0])
+    return label_json(assembled(task, issue.current_label, decided))
 
 
 def _opinion(verdict: Verdict, asked: Sequence[Asked], **changed: Any) -> Opinion:

@@ -11,28 +11,56 @@ judge's error rate comes from confirmed rows only.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
 from llm_relabel.agreement import proportion
-from llm_relabel.planning import AskPlanner
-from llm_relabel.records import Ask, LabelIssue, LabelValue, Targets, Verdict
+from llm_relabel.predictions import Predicted
+from llm_relabel.preparation import Prepared
+from llm_relabel.records import Ask, LabelIssue, Verdict
 from llm_relabel.tasks import Task
+from llm_relabel.units import Labels, LabelValue, has_label
 
 
-def with_controls(
-    asks: Sequence[Ask],
-    planner: AskPlanner,
-    issues: Sequence[LabelIssue],
-    current: Targets,
-    confirmed: Mapping[str, LabelValue] | None = None,
-) -> list[Ask]:
-    """The first wave's asks with the job's share of controls at random places among them.
+@dataclass(frozen=True)
+class ControlPool:
+    """What controls are drawn from: the round's `flagged` issues and `labels`, beside which people
+    `confirmed` labels blind, by id."""
 
-    `confirmed` are labels by id that people gave blind, beside those of locked rows.
-    """
+    flagged: Sequence[LabelIssue]
+    labels: Labels
+    confirmed: Mapping[str, LabelValue] = field(default_factory=dict)
+
+
+class Planner(Protocol):
+    """Who makes the asks of a round; see `planning.Planner`."""
+
+    @property
+    def prepared(self) -> Prepared:
+        """The job."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """The round's."""
+        ...
+
+    @property
+    def predicted(self) -> Predicted:
+        """What the small model says of the round's labels."""
+        ...
+
+    @property
+    def ask(self) -> Callable[..., Ask]:
+        """Makes one ask."""
+        ...
+
+
+def with_controls(asks: Sequence[Ask], planner: Planner, pool: ControlPool) -> list[Ask]:
+    """The first wave's asks with the job's share of controls at random places among them."""
     prepared = planner.prepared
     share = prepared.job.judge.controls
     asked = [ask for ask in asks if ask.purpose == "label"]
@@ -41,11 +69,11 @@ def with_controls(
     # Drawn anew for each part of a round's issues, and the same whenever a part is planned again.
     rng = random.Random(f"{prepared.job.seed}:controls:{planner.number}:{asked[0].ask_id}")
     wanted = max(1, round(share * len(asked)))
-    flagged = {issue.row for issue in issues}
-    makers = [_repeats(asked, planner, issues, rng)]
+    flagged = {issue.row for issue in pool.flagged}
+    makers = [_repeats(asked, planner, pool.flagged, rng)]
     if prepared.job.judge.evidence == "referenced":
-        makers.append(_planted(planner, flagged, current, rng))
-    makers.append(_confirmed(planner, current, confirmed or {}, rng))
+        makers.append(_planted(planner, flagged, pool.labels, rng))
+    makers.append(_confirmed(planner, pool.labels, pool.confirmed, rng))
     made: list[Ask] = []
     # In turn, so that each kind gets its share and one that runs out leaves it to the others.
     while makers and len(made) < wanted:
@@ -89,7 +117,7 @@ def measure(
         elif verdict.outcome == "abstain":
             unanswered += 1
         else:
-            hit = task.check_label(verdict.answer) == task.check_label(line["control_label"])
+            hit = task.check(verdict.answer) == task.check(line["control_label"])
             (kept if line["control"] == "planted" else wrong).append(
                 hit if line["control"] == "planted" else not hit
             )
@@ -104,7 +132,7 @@ def measure(
 
 
 def _repeats(
-    asked: Sequence[Ask], planner: AskPlanner, issues: Sequence[LabelIssue], rng: random.Random
+    asked: Sequence[Ask], planner: Planner, issues: Sequence[LabelIssue], rng: random.Random
 ) -> Any:
     by_id = {issue.id: issue for issue in issues}
     # One more than the samples, so that it is a call of its own and not the cache's answer.
@@ -116,15 +144,14 @@ def _repeats(
         )  # fmt: skip
 
 
-def _planted(planner: AskPlanner, flagged: set[int], current: Targets, rng: random.Random) -> Any:
+def _planted(planner: Planner, flagged: set[int], current: Labels, rng: random.Random) -> Any:
     prepared = planner.prepared
-    undoubted = current.known & ~prepared.dataset.locked
+    undoubted = has_label(current) & ~prepared.dataset.locked
     undoubted[list(flagged)] = False
     rows = np.flatnonzero(undoubted).tolist()
     for row in rng.sample(rows, len(rows)):
-        label = prepared.task.decode(current, row)
-        other = prepared.task.runner_up(planner.pred_probs[row])
-        wrong = prepared.task.other_label((label, other), rng)
+        label = current[row]
+        wrong = prepared.task.decoy((label, planner.predicted.runner_up(row)), rng)
         if wrong is None:
             return
         shown = [wrong, label]
@@ -133,19 +160,19 @@ def _planted(planner: AskPlanner, flagged: set[int], current: Targets, rng: rand
 
 
 def _confirmed(
-    planner: AskPlanner, current: Targets, confirmed: Mapping[str, LabelValue], rng: random.Random
+    planner: Planner, current: Labels, confirmed: Mapping[str, LabelValue], rng: random.Random
 ) -> Any:
     prepared = planner.prepared
     labels = {
-        row: prepared.task.decode(current, row)
-        for row in np.flatnonzero(current.known & prepared.dataset.locked).tolist()
+        row: current[row]
+        for row in np.flatnonzero(has_label(current) & prepared.dataset.locked).tolist()
     } | {prepared.row_of[item_id]: label for item_id, label in confirmed.items()}
     for row in rng.sample(list(labels), len(labels)):
         yield _of_row(planner, row, labels[row], None, "confirmed", labels[row])
 
 
 def _of_row(
-    planner: AskPlanner,
+    planner: Planner,
     row: int,
     label: LabelValue,
     candidates: tuple[LabelValue, ...] | None,
@@ -154,10 +181,9 @@ def _of_row(
 ) -> Ask:
     """A control on a row that is no issue: the question looks as if it were one."""
     prepared = planner.prepared
-    predicted = prepared.task.decode(prepared.task.predicted(planner.pred_probs[row : row + 1]), 0)
     issue = LabelIssue(
         row=row, id=prepared.dataset.ids[row].as_py(), given_label=label, current_label=label,
-        predicted_label=predicted, label_quality=1.0, reason="low_quality",
+        predicted_label=planner.predicted.labels[row], label_quality=1.0, reason="low_quality",
     )  # fmt: skip
     return planner.ask(
         issue, judge=prepared.job.judge.member_names[0], purpose="control",

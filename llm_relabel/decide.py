@@ -11,8 +11,9 @@ from typing import Any
 from llm_relabel.combine import Opinion
 from llm_relabel.job import Job
 from llm_relabel.judge_settings import PEOPLE
-from llm_relabel.records import Action, Decision, LabelIssue, LabelValue, label_json
-from llm_relabel.tasks import Task, Unit
+from llm_relabel.records import Action, Decision, LabelIssue
+from llm_relabel.tasks import Task, assembled, units_between, whole_item
+from llm_relabel.units import LabelValue, Unit, label_json
 
 Policy = Callable[[Unit], Any]
 
@@ -71,15 +72,16 @@ def decide(issue: LabelIssue, opinion: Opinion, task: Task, policy: str) -> list
     old = label_json(issue.current_label)
     if opinion.outcome == "failed":
         why = f"{opinion.reason}: {opinion.error}"
-        return [decision("failed", task.whole, old, old, why)]
+        return [decision("failed", whole_item(task), old, old, why)]
     if opinion.outcome == "abstain":
-        return [decision("abstain", task.whole, old, old, opinion.rationale or str(opinion.reason))]
-    answered = task.check_label(opinion.answer)
+        why = opinion.rationale or str(opinion.reason)
+        return [decision("abstain", whole_item(task), old, old, why)]
+    answered = task.check(opinion.answer)
     decisions = []
-    for unit in task.units(issue.current_label, answered, issue.predicted_label):
+    for unit in _units(task, issue, answered):
         new = POLICIES[policy](unit)
         if new != unit.old:
-            decisions.append(decision("replace", unit.name, unit.old, new, opinion.rationale))
+            decisions.append(decision("replace", unit.key, unit.old, new, opinion.rationale))
             continue
         why = (
             "the judge keeps the label"
@@ -87,7 +89,7 @@ def decide(issue: LabelIssue, opinion: Opinion, task: Task, policy: str) -> list
             else f"the judge says {unit.answered!r}, which the policy `{policy}` does not follow "
             f"because the small model says {unit.predicted!r}"
         )
-        decisions.append(decision("keep", unit.name, unit.old, unit.old, why))
+        decisions.append(decision("keep", unit.key, unit.old, unit.old, why))
     return decisions
 
 
@@ -103,14 +105,14 @@ def decide_fused(
         said, ask_ids = opinion.rationale or "the judge gave no reason", opinion.ask_ids
     silent = opinion is not None and opinion.outcome != "answer"
     decisions = []
-    for unit in task.units(issue.current_label, label, issue.predicted_label):
+    for unit in _units(task, issue, label):
         action: Action = "replace" if unit.answered != unit.old else "keep"
         if action == "keep" and silent:
             action = "abstain"
         why = f"{said} (all evidence together: {belief:.0%})"
         decisions.append(
             Decision(
-                id=issue.id, row=issue.row, unit=unit.name, action=action, old=unit.old,
+                id=issue.id, row=issue.row, unit=unit.key, action=action, old=unit.old,
                 new=unit.answered, source="fused", confidence=belief, why=why, ask_ids=ask_ids,
             )
         )  # fmt: skip
@@ -126,4 +128,10 @@ def item_action(decisions: list[Decision]) -> Action:
 def new_label(task: Task, old: LabelValue, decisions: list[Decision]) -> LabelValue:
     """The item's label after its decisions."""
     changed = {d.unit: d.new for d in decisions if d.action == "replace"}
-    return task.assemble(old, changed) if changed else old
+    return assembled(task, old, changed)
+
+
+def _units(task: Task, issue: LabelIssue, answered: LabelValue) -> list[Unit]:
+    return units_between(
+        task, issue.given_label, issue.current_label, answered, issue.predicted_label
+    )

@@ -14,9 +14,10 @@ from llm_relabel.audit import Audited
 from llm_relabel.beliefs import Beliefs
 from llm_relabel.combine import Opinion
 from llm_relabel.preparation import Prepared
-from llm_relabel.records import Change, Decision, LabelIssue, LabelValue, Targets
+from llm_relabel.records import Change, Decision, LabelIssue
 from llm_relabel.summary import RoundTally
 from llm_relabel.tasks import Task
+from llm_relabel.units import Labels, LabelValue, differs, has_label
 
 HELD_BACK = "held back: the spot-checks do not prove that such changes do more good than harm"
 
@@ -89,14 +90,13 @@ class Deciding:
             if opinion is None:
                 continue
             if issue.row in people:
-                mended = replace(issue, current_label=task.decode(self.current, issue.row))
+                mended = replace(issue, current_label=self.current[issue.row])
                 decisions = _as_people_say(mended, opinion, task, people.pop(issue.row))
                 self._enter(number, mended, decisions, opinion, decided)
                 continue
             elif fused and (_is_open(opinion) or choice is not None):
-                label = task.decode(labels, issue.row)
                 decisions = decide.decide_fused(
-                    issue, opinion, task, label, float(believed[issue.row])
+                    issue, opinion, task, labels[issue.row], float(believed[issue.row])
                 )
                 if held_back[issue.row]:
                     decisions = _because(HELD_BACK, decisions)
@@ -104,16 +104,16 @@ class Deciding:
                 decisions = decide.decide(issue, opinion, task, self.policy)
             self._enter(number, issue, decisions, opinion, decided)
         if fused:
-            may = beliefs.judged & ~beliefs.silent | ~self.current.known
+            may = beliefs.judged & ~beliefs.silent | ~has_label(self.current)
             if choice is not None:
                 may = np.ones_like(may)
             self._revise(number, labels, may, believed, closed, held_back, decided)
         self._hear(number, people, decided)
         self._set_apart(audited)
         decided.frozen = len(self.frozen)
-        overruled = beliefs.overruled(task, self.current)
+        overruled = beliefs.overruled(self.current)
         decided.at_odds = beliefs.silent | (
-            beliefs.judged & (overruled | task.differs(self.current, beliefs.labels))
+            beliefs.judged & (overruled | differs(self.current, beliefs.labels))
         )
         decided.facts = {
             "accuracy_believed": {name: round(a, 4) for name, a in beliefs.accuracy.items()},
@@ -133,15 +133,13 @@ class Deciding:
         self.settled = set(audited.people) - set(drawn)
         if audited.choice is not None:
             self.unaided = self.current.copy()
-            for place, row in enumerate(drawn):
-                label = self._prepared.task.decode(audited.choice.unaided, place)
-                self._prepared.task.put(self.unaided, row, label)
+            self.unaided[drawn] = audited.choice.unaided
 
     def _hear(self, number: int, people: Mapping[int, LabelValue], decided: Decided) -> None:
         """What people answered outranks everything and is final."""
         task = self._prepared.task
         for row, label in people.items():
-            current = task.decode(self.current, row)
+            current = self.current[row]
             if label == current:
                 continue
             issue = self._as_issue(row, current, label)
@@ -153,14 +151,14 @@ class Deciding:
         prepared = self._prepared
         return LabelIssue(
             row=row, id=prepared.dataset.ids[row].as_py(),
-            given_label=prepared.task.decode(prepared.given, row), current_label=current,
+            given_label=prepared.given[row], current_label=current,
             predicted_label=label, label_quality=0.0, reason="low_quality",
         )  # fmt: skip
 
     def _revise(
         self,
         number: int,
-        labels: Targets,
+        labels: Labels,
         may: NDArray[np.bool_],
         belief: NDArray[np.float32],
         closed: set[int],
@@ -172,10 +170,10 @@ class Deciding:
         A labeled row that no judge saw keeps its label: the small model alone changes nothing.
         """
         task = self._prepared.task
-        moved = task.differs(self.current, labels) & ~self._prepared.dataset.locked & may
+        moved = differs(self.current, labels) & ~self._prepared.dataset.locked & may
         moved[list(closed)] = False
         for row in np.flatnonzero(moved).tolist():
-            current, label = task.decode(self.current, row), task.decode(labels, row)
+            current, label = self.current[row], labels[row]
             issue = self._as_issue(row, current, label)
             decisions = decide.decide_fused(issue, None, task, label, float(belief[row]))
             if held_back[row]:
@@ -216,7 +214,7 @@ class Deciding:
         left.append(issue.current_label)
         if label in left and not by_people:
             self.frozen.add(issue.row)
-        self._prepared.task.put(self.current, issue.row, label)
+        self.current[issue.row] = label
 
     def _change(self, number: int, decision: Decision, opinion: Opinion | None) -> Change:
         return Change(

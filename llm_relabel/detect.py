@@ -7,32 +7,31 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_relabel.records import LabelIssue, Targets
-from llm_relabel.tasks import Task
+from llm_relabel.predictions import Predicted
+from llm_relabel.records import LabelIssue
+from llm_relabel.units import Labels, differs, has_label
 
 
 def find_issues(
-    task: Task,
     ids: Any,
-    given: Targets,
-    current: Targets,
-    pred_probs: NDArray[np.float32],
+    predicted: Predicted,
     *,
     open_rows: NDArray[np.bool_],
+    labels: Labels | None = None,
     low_quality: float | None = None,
 ) -> list[LabelIssue]:
-    """Every row whose current label deserves a judge, the worst first.
+    """Every row whose label deserves a judge, the worst first.
 
-    `ids` is the Arrow id column, `pred_probs` (rows, classes) out-of-fold probabilities,
-    `open_rows` (rows,) bool the rows that may change at all. A row is flagged when it has no
+    `ids` is the Arrow id column, `open_rows` (rows,) bool the rows that may change at all, `labels`
+    what is flagged against, the current labels unless given. A row is flagged when it has no
     label, when its predicted label differs, or, with `low_quality`, when its label quality is
     below that value. Missing labels come first, then the lowest label quality; equal ones
     keep the order of the data.
     """
-    predicted = task.predicted(pred_probs)
-    quality = task.label_quality(current, pred_probs)
-    missing = ~current.known
-    disagree = task.differs(current, predicted) & current.known
+    labels = predicted.current if labels is None else labels
+    quality = predicted.quality_of(labels)
+    missing = ~has_label(labels)
+    disagree = differs(labels, predicted.labels) & ~missing
     low = quality < low_quality if low_quality is not None else np.zeros_like(disagree)
     rows = np.flatnonzero((missing | disagree | low) & open_rows)
     rows = rows[np.argsort(np.where(missing[rows], -1.0, quality[rows]), kind="stable")]
@@ -46,9 +45,9 @@ def find_issues(
             LabelIssue(
                 row=row,
                 id=item_id,
-                given_label=task.decode(given, row),
-                current_label=task.decode(current, row),
-                predicted_label=task.decode(predicted, row),
+                given_label=predicted.given[row],
+                current_label=labels[row],
+                predicted_label=predicted.labels[row],
                 label_quality=round(float(quality[row]), 6),
                 reason=reason,
             )

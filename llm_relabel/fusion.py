@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
+from llm_relabel.units import Units
+
 ITERATIONS = 20
 SETTLED = 1e-4  # mean change of a posterior at which the EM ends
 PRIOR_ROWS = 10.0  # what the one coin counts in each row of a matrix, in items
@@ -66,10 +68,57 @@ class Fused:
     model_weight: float
 
 
-def fuse(sources: Sequence[Source], pred_probs: Floats, *, known: Codes | None = None) -> Fused:
+@dataclass(frozen=True)
+class FusedUnits:
+    """`posterior` is (units, K), 0 beyond a kind's own values; `kinds` what each kind gave."""
+
+    posterior: Floats
+    kinds: tuple[Fused, ...]
+
+    def accuracy(self, name: str) -> float:
+        """How often a source is believed right, the mean over the kinds."""
+        return float(np.mean([each.accuracy[name] for each in self.kinds]))
+
+    @property
+    def model_weight(self) -> float:
+        """The mean over the kinds."""
+        return float(np.mean([each.model_weight for each in self.kinds]))
+
+
+def fuse_units(
+    units: Units, codes: Mapping[str, Codes], beliefs: Floats, known: Codes
+) -> FusedUnits:
+    """One fusion for each kind. `codes` are the sources', (units,) each; `beliefs` (units, K).
+
+    Where a unit may be absent, what its other values leave is the belief in `none`.
+    """
+    posterior = np.zeros((len(units), units.width), dtype=np.float32)
+    found = []
+    for number, kind in enumerate(units.kinds):
+        here, width = units.of_kind(number), len(kind.values)
+        fused = fuse(
+            [Source(name, each[here]) for name, each in codes.items()],
+            np.ascontiguousarray(beliefs[here, :width]),
+            known=known[here],
+            none=kind.none,
+            unseen=float(units.unseen[number]),
+        )
+        own = fused.posterior
+        if kind.none is not None:
+            own[:, kind.none] = 1 - np.delete(own, kind.none, axis=1).sum(axis=1)
+        posterior[here, :width] = own
+        found.append(fused)
+    return FusedUnits(posterior, tuple(found))
+
+
+def fuse(
+    sources: Sequence[Source], pred_probs: Floats, *, known: Codes | None = None,
+    none: int | None = None, unseen: float = 0.0,
+) -> Fused:  # fmt: skip
     """The posterior of every row from `pred_probs` (rows, classes) and at least one source.
 
-    `known` (rows,) holds a person's label where there is one, else -1.
+    `known` (rows,) holds a person's label where there is one, else -1. `unseen` further rows that
+    nobody named, so that every source says `none` of them and is right, teach each matrix.
     """
     rows, classes = pred_probs.shape
     if known is None:
@@ -90,7 +139,9 @@ def fuse(sources: Sequence[Source], pred_probs: Floats, *, known: Codes | None =
     confusion: dict[str, NDArray[np.float64]] = {}
     for _ in range(ITERATIONS):
         before = posterior[fitted]
-        confusion = {name: _matrix(one_hot, posterior) for name, one_hot in one_hots.items()}
+        confusion = {
+            name: _matrix(one_hot, posterior, none, unseen) for name, one_hot in one_hots.items()
+        }
         model = _fit_model(log_model[fitted], before, model)
         posterior = _posterior(log_model, model, codes, confusion, part)
         if np.abs(posterior[fitted] - before).sum(axis=1).mean() < SETTLED:
@@ -152,9 +203,13 @@ def _hold(posterior: Floats, known: Codes) -> None:
     posterior[fixed, known[fixed]] = 1
 
 
-def _matrix(one_hot: csr_array, posterior: Floats) -> NDArray[np.float64]:
+def _matrix(
+    one_hot: csr_array, posterior: Floats, none: int | None, unseen: float
+) -> NDArray[np.float64]:
     """P(said | true) by the posterior, drawn to one coin."""
     counts = np.asarray(one_hot @ posterior, dtype=np.float64).T
+    if none is not None:
+        counts[none, none] += unseen
     classes = len(counts)
     right = (np.trace(counts) + COIN[0]) / (counts.sum() + sum(COIN))
     coin = np.full((classes, classes), (1 - right) / max(classes - 1, 1))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from llm_relabel.beliefs import Beliefs
 from llm_relabel.fusion import COIN
-from llm_relabel.records import Targets
+from llm_relabel.units import SILENT, Labels
 
 BLOCK = 10_000_000  # numbers that are worked on at once
 
@@ -29,8 +29,8 @@ Floats = NDArray[np.float64]
 
 def expected_gains(
     beliefs: Beliefs,
-    current: Targets,
-    predicted: Targets,
+    current: Labels,
+    predicted: Labels,
     rows: NDArray[np.int64],
     *,
     judge: str,
@@ -40,25 +40,23 @@ def expected_gains(
     """(len(rows),) label errors that the next verdict of `judge` is expected to mend.
 
     Below 0 where it would rather break a label (under `replace`). A missing label is an error,
-    but under `fuse`, which gives the row the likeliest one also without a verdict.
-    Of multi-label rows every class is a label of its own, and their gains add up. `severity`
-    (classes, classes) is S; None is 1 for every wrong label.
+    but under `fuse`, which gives the row the likeliest one also without a verdict. The gains of
+    an item's units add up. `severity` (classes, classes) is S; None is 1 for every wrong label.
     """
-    matrices = [_matrix(each, judge) for each in beliefs.confusions]
-    if current.exclusive:
-        losses = 1 - np.eye(len(matrices[0])) if severity is None else severity
-        absent = beliefs.probs[rows].argmax(1) if policy == "fuse" else -1
-        now = np.where(current.known[rows], current.matrix[rows].argmax(1), absent)
-        small = predicted.matrix[rows].argmax(1)
-        return _gains(beliefs.probs[rows], now, small, matrices[0], policy, losses)
+    units, task = beliefs.units, beliefs.task
+    places = np.full(units.rows, -1, dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    now, small = task.codes(units, current), task.codes(units, predicted)
     total = np.zeros(len(rows))
-    for column, matrix in enumerate(matrices):
-        one = beliefs.probs[rows, column]
-        absent = one > 0.5 if policy == "fuse" else -1
-        now = np.where(current.known[rows], current.matrix[rows, column], absent).astype(np.int64)
-        small = predicted.matrix[rows, column].astype(np.int64)
-        probs = np.stack([1 - one, one], axis=1)
-        total += _gains(probs, now, small, matrix, policy, 1 - np.eye(2))
+    for number, confusion in enumerate(beliefs.confusions):
+        matrix = _matrix(confusion, judge)
+        here = np.flatnonzero((units.kind == number) & (places[units.row] >= 0))
+        probs = beliefs.probs[here, : len(matrix)]
+        absent = probs.argmax(1) if policy == "fuse" else -1
+        was = np.where(now[here] == SILENT, absent, now[here]).astype(np.int64)
+        losses = 1 - np.eye(len(matrix)) if severity is None else severity
+        gains = _gains(probs, was, small[here].astype(np.int64), matrix, policy, losses)
+        total += np.bincount(places[units.row[here]], weights=gains, minlength=len(rows))
     return total
 
 

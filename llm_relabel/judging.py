@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from llm_relabel import journal, runs
 from llm_relabel.combine import Asked, Opinion, combine, is_unsure
-from llm_relabel.controls import with_controls
+from llm_relabel.controls import ControlPool
 from llm_relabel.errors import Paused
 from llm_relabel.judge import ChangesItsMind, Judges, RoundEvidence
 from llm_relabel.judge.asking import Watch, ask_all
@@ -22,7 +22,7 @@ from llm_relabel.judge.breakers import worth_another_try
 from llm_relabel.planning import AskPlanner
 from llm_relabel.preparation import Prepared
 from llm_relabel.progress import Progress
-from llm_relabel.records import Ask, LabelIssue, LabelValue, Verdict
+from llm_relabel.records import Ask, LabelIssue, Verdict
 from llm_relabel.runs import RunFolder
 
 SYNC_EVERY = 1.0  # seconds between syncs of the verdict journal to the disk
@@ -69,18 +69,14 @@ class Judging:
         self,
         planner: AskPlanner,
         issues: Sequence[LabelIssue],
-        flagged: Sequence[LabelIssue],
         evidence: RoundEvidence,
         *,
         watch: Watch | None = None,
-        controls: bool = True,
-        confirmed: Mapping[str, LabelValue] | None = None,
+        pool: ControlPool | None = None,
     ) -> Judged:
-        """Ask about `issues`, a part of the `flagged` ones; `confirmed` labels check the judge."""
+        """Ask about `issues`, a part of the flagged ones; controls from the `pool` go with them."""
         section, judged = self._prepared.job.judge, Judged(list(issues))
-        asks = planner.first_wave(issues)
-        if controls:
-            asks = with_controls(asks, planner, flagged, evidence.targets, confirmed)
+        asks = planner.first_wave(issues, pool)
         known = _Known(planner.number, self._run)
         self._write_asks(known, asks)
         try:

@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from llm_relabel.errors import RunError, RunLocked
 from llm_relabel.journal import Journal, read_lines
 from llm_relabel.provenance import now
-from llm_relabel.records import LabelValue
 from llm_relabel.tasks import InvalidAnswer, Task
+from llm_relabel.units import LabelValue
 
 LOCK_SECONDS = 30.0  # a writer holds the lock for milliseconds; longer means that it hangs
 
@@ -126,7 +126,7 @@ class PeopleFolder(Generic[AskedItem]):
         if line.get("unsure"):
             return None
         try:
-            return task.check_label(line["answer"])
+            return task.check(line["answer"])
         except (InvalidAnswer, KeyError) as error:
             raise RunError(
                 f"{str(self.answers_path)!r}: the answer of {line['reviewer']!r} to "

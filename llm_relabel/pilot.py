@@ -13,7 +13,8 @@ from typing import Any
 from llm_relabel import journal
 from llm_relabel.combine import Opinion
 from llm_relabel.judge_settings import Breakers
-from llm_relabel.records import Decision, LabelIssue, Verdict, label_json
+from llm_relabel.records import Decision, LabelIssue, Verdict
+from llm_relabel.units import label_json
 
 FEWEST = 30  # a smaller pilot says too little about a rate to stop a run by
 STEPS = 3  # groups of label quality whose rates are told apart

@@ -15,34 +15,27 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_relabel.controls import ControlPool, with_controls
 from llm_relabel.detect import find_issues
+from llm_relabel.predictions import Predicted
 from llm_relabel.preparation import Prepared
 from llm_relabel.prompts import choose_candidates
-from llm_relabel.records import (
-    Ask,
-    ControlKind,
-    Evidence,
-    LabelIssue,
-    LabelValue,
-    Purpose,
-    Targets,
-)
+from llm_relabel.records import Ask, ControlKind, Evidence, LabelIssue, Purpose
+from llm_relabel.units import Labels, LabelValue
 
 
 def flag(
     prepared: Prepared,
-    current: Targets,
-    pred_probs: NDArray[np.float32],
+    predicted: Predicted,
     open_rows: NDArray[np.bool_],
+    labels: Labels | None = None,
 ) -> list[LabelIssue]:
-    """The round's label issues, the worst first."""
+    """The round's label issues, the worst first; `labels` None: the current ones."""
     return find_issues(
-        prepared.task,
         prepared.dataset.ids,
-        prepared.given,
-        current,
-        pred_probs,
+        predicted,
         open_rows=open_rows,
+        labels=labels,
         low_quality=prepared.job.detect.quality,
     )
 
@@ -56,13 +49,19 @@ class AskPlanner:
 
     prepared: Prepared
     number: int
-    pred_probs: NDArray[np.float32]
+    predicted: Predicted
     states: dict[str, str] = field(default_factory=dict)
 
-    def first_wave(self, issues: Sequence[LabelIssue]) -> list[Ask]:
-        """For each issue, in their order: the first judge, its samples, the panel."""
+    def first_wave(
+        self, issues: Sequence[LabelIssue], pool: ControlPool | None = None
+    ) -> list[Ask]:
+        """For each issue, in their order: the first judge, its samples, the panel.
+
+        Among them, at random places, the job's share of controls from the `pool`, if any.
+        """
         names = self.prepared.job.judge.member_names
-        return [ask for issue in issues for ask in self._first_asks(issue, names)]
+        asks = [ask for issue in issues for ask in self._first_asks(issue, names)]
+        return asks if pool is None else with_controls(asks, self, pool)
 
     def escalation(self, issues: Sequence[LabelIssue], step: int) -> list[Ask]:
         """The asks of the escalation's judge number `step`, from 0, in a wave of their own."""
@@ -94,7 +93,7 @@ class AskPlanner:
         if evidence == "blind":
             candidates = ()
         elif candidates is None:
-            runner_up = self.prepared.task.runner_up(self.pred_probs[issue.row])
+            runner_up = self.predicted.runner_up(issue.row)
             shuffle = repeat if purpose == "sample" else 0
             candidates = choose_candidates(
                 issue, runner_up=runner_up, seed=job.seed, shuffle=shuffle

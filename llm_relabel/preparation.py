@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from llm_relabel.data import Dataset, read_dataset, read_labeled
 from llm_relabel.definitions import LabelDefinitions, load_definitions
 from llm_relabel.errors import DataError, DefinitionsError, JobError
 from llm_relabel.job import Job
 from llm_relabel.judge_settings import WITHOUT_LLM, JudgeMember
-from llm_relabel.models import SmallModel, load_predictions
+from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.progress import Step
 from llm_relabel.prompts import PromptBuilder
-from llm_relabel.records import Targets
 from llm_relabel.store import cache_folder
-from llm_relabel.tasks import Task, check_labels, open_task, why_untrainable
+from llm_relabel.tasks import Task, open_task
+from llm_relabel.units import Labels, labels_sha256
 
 
 @dataclass(frozen=True)
@@ -29,17 +25,17 @@ class Prepared:
     """A job whose data, definitions and settings were found good.
 
     `given` are the original labels and `gold` the trusted ones, if any; `own_predictions` is
-    what the user brought, (rows, classes), or None.
+    what the user brought, or None.
     """
 
     job: Job
     dataset: Dataset
     definitions: LabelDefinitions
     task: Task
-    given: Targets
-    gold: Targets | None
-    dev: tuple[list[str], Targets] | None
-    own_predictions: NDArray[np.float32] | None
+    given: Labels
+    gold: Labels | None
+    dev: tuple[list[str], Labels] | None
+    own_predictions: Predictions | None
     prompts: PromptBuilder
     warnings: tuple[str, ...]
     cache: Path
@@ -71,16 +67,20 @@ class Prepared:
         }
 
     def small_model(self, step: Step) -> SmallModel:
-        """The small model of this job; embeddings are made when first needed."""
-        return SmallModel(
+        """The small model of this job; nothing of it is opened before it is needed."""
+        return self.task.model(
             self.job.model,
-            self.dataset.text,
-            self.dataset.groups,
+            self.dataset,
             seed=self.job.seed,
             cache=self.cache,
             folder=self.job.folder,
             progress=step,
         )
+
+    def labels_sha256(self, labels: Labels) -> str:
+        """A hash of one column of labels, to tell whether predictions belong to it."""
+        units = self.task.units({"labels": labels})
+        return labels_sha256(units, self.task.codes(units, labels))
 
 
 def prepare(job: Job, *, trained: bool = True) -> Prepared:
@@ -93,9 +93,9 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
     else:
         definitions = load_definitions(job.labels)
     dataset = read_dataset(job.data, job.resolve)
-    task = open_task(job.task, definitions, dataset)
-    problems, warnings = check_labels(task, dataset)
-    untrainable = why_untrainable(task, dataset)
+    task = open_task(job.task, definitions, dataset.labels.type)
+    found = task.findings(dataset)
+    problems, warnings, untrainable = found.problems, found.warnings, found.untrainable
     if untrainable is not None and trained:
         problems.append(untrainable)
     if problems:
@@ -115,12 +115,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
                 "model.predictions brings your own predictions, so model.finetune: true would do "
                 "nothing; remove one of them"
             )
-        own = load_predictions(
-            job.resolve(job.model.predictions),
-            dataset.ids,
-            task.class_names,
-            exclusive=not dataset.multi_label,
-        )
+        own = task.own_predictions(job.resolve(job.model.predictions), dataset.ids)
         if job.data.dev is not None:
             warnings.append("data.dev is not scored: model.predictions brings no model")
     return Prepared(
@@ -128,8 +123,8 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         dataset=dataset,
         definitions=definitions,
         task=task,
-        given=task.encode(dataset.labels),
-        gold=task.encode(dataset.gold) if dataset.gold is not None else None,
+        given=task.read(dataset.labels),
+        gold=task.read(dataset.gold) if dataset.gold is not None else None,
         dev=_dev(job, task) if own is None else None,
         own_predictions=own,
         prompts=prompt_builder(job, task, job.judge),
@@ -150,18 +145,11 @@ def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
     )
 
 
-def _dev(job: Job, task: Task) -> tuple[list[str], Targets] | None:
+def _dev(job: Job, task: Task) -> tuple[list[str], Labels] | None:
     if job.data.dev is None:
         return None
     dataset = read_labeled(job.data, job.data.dev, job.resolve)
-    problems, _ = check_labels(task, dataset)
+    problems = task.findings(dataset).problems
     if problems:
         raise DataError(f"data.dev {job.data.dev!r}: " + "; ".join(problems))
-    return dataset.text.to_pylist(), task.encode(dataset.labels)
-
-
-def labels_sha256(targets: Targets) -> str:
-    """A hash of one label column, to tell whether predictions belong to it."""
-    digest = hashlib.sha256(np.packbits(targets.matrix).tobytes())
-    digest.update(np.packbits(targets.known).tobytes())
-    return digest.hexdigest()
+    return dataset.text.to_pylist(), task.read(dataset.labels)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from llm_relabel import decide
 from llm_relabel.allocation import Allocation
 from llm_relabel.api import first_issues
-from llm_relabel.controls import with_controls
+from llm_relabel.controls import ControlPool
 from llm_relabel.job import Job
 from llm_relabel.judge import Judges, open_judges
 from llm_relabel.judge.prices import cost_of, price_of
@@ -34,15 +34,15 @@ def project(job: Job, progress: Progress, *, prompts: int) -> str:
     prepared = prepare(job)
     judges = open_judges(
         job, prepared.task, prepared.definitions,
-        cache=prepared.cache, embed=lambda texts: prepared.small_model(_ignore).encode(texts),
+        cache=prepared.cache, model=prepared.small_model(_ignore),
     )  # fmt: skip
     allocation = Allocation(prepared)
-    issues, pred_probs = first_issues(prepared, progress=progress)
+    issues, predicted = first_issues(prepared, progress=progress)
     policy = decide.resolved_policy(job)
     open_issues = [issue for issue in issues if decide.can_change(policy, issue)]
-    chosen = allocation.foreseen(open_issues, pred_probs)
-    planner = AskPlanner(prepared, 1, pred_probs)
-    asks = with_controls(planner.first_wave(chosen), planner, issues, prepared.given)
+    chosen = allocation.foreseen(open_issues, predicted)
+    planner = AskPlanner(prepared, 1, predicted)
+    asks = planner.first_wave(chosen, ControlPool(issues, prepared.given))
     first = [ask for ask in asks if ask.purpose == "label"]
     lines = [f"Warning: {warning}" for warning in prepared.warnings]
     lines += _issue_lines(prepared, issues)
@@ -74,7 +74,7 @@ def _messages(prepared: Prepared, ask: Ask) -> tuple[Message, ...]:
 
 
 def _issue_text(prepared: Prepared, issue: LabelIssue) -> str:
-    show = prepared.task.show_label
+    show = prepared.task.show
     text = " ".join(prepared.dataset.text[issue.row].as_py().split())
     return (
         f"{issue.label_quality:.2f}  {show(issue.current_label)} -> "
@@ -83,7 +83,7 @@ def _issue_text(prepared: Prepared, issue: LabelIssue) -> str:
 
 
 def _issue_lines(prepared: Prepared, issues: list[LabelIssue]) -> list[str]:
-    rows, show = len(prepared.dataset), prepared.task.show_label
+    rows, show = len(prepared.dataset), prepared.task.show
     reasons = Counter(issue.reason for issue in issues)
     told = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons.items())
     lines = [f"{len(issues):,} of {rows:,} rows are label issues ({told or 'none'})."]

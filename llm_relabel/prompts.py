@@ -15,8 +15,9 @@ import jinja2
 import jinja2.sandbox
 
 from llm_relabel.errors import JobError
-from llm_relabel.records import Item, LabelIssue, LabelValue, Message
+from llm_relabel.records import Item, LabelIssue, Message
 from llm_relabel.tasks import Task
+from llm_relabel.units import LabelValue
 
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
@@ -149,10 +150,10 @@ class PromptBuilder:
         """
         self._task = task
         self._max_item_tokens = max_item_tokens
-        self._template = template or template_folder() / task.template
+        self._template = template or template_folder() / task.template  # a whole path is itself
         module = _module_of(self._template)
         self._module = module
-        self._constants = task.prompt_constants()
+        self._constants = task.question()
         schema = json.dumps(task.answer_schema(), ensure_ascii=False) if schema_in_words else None
         try:
             system = str(module.system(**self._constants, schema=schema)).strip()
@@ -161,7 +162,7 @@ class PromptBuilder:
             raise JobError(
                 f"the template {str(self._template)!r} cannot be filled in: {error}; its macro "
                 f"`system` is given {', '.join([*self._constants, 'schema'])}, and `user` is given "
-                "fields, fence, candidates, multi_label"
+                "fields, fence, candidates, and what it names of the others"
             ) from error
         if not re.search("<<<item>>>.*an item.*<<<item>>>", shown, re.DOTALL):
             raise JobError(
@@ -185,18 +186,16 @@ class PromptBuilder:
             for name, text in zip(item.fields, cut_to(whole, self._max_item_tokens), strict=True)
         ]
         fence = fence_for("\n".join(f"{field['name']}: {field['text']}" for field in fields))
-        user = self._user(fields, fence, [self._task.show_label(label) for label in candidates])
+        user = self._user(fields, fence, [self._task.show(label) for label in candidates])
         return (self.system, Message("user", user))
 
     def _user(
         self, fields: Sequence[Mapping[str, str]], fence: str, candidates: Sequence[str]
     ) -> str:
-        user = self._module.user(
-            fields=fields,
-            fence=fence,
-            candidates=candidates,
-            multi_label=self._constants["multi_label"],
-        )
+        # Of the stable part's words a template takes those that it names.
+        wanted = getattr(self._module.user, "arguments", ())
+        constants = {name: self._constants[name] for name in wanted if name in self._constants}
+        user = self._module.user(fields=fields, fence=fence, candidates=candidates, **constants)
         return str(user).strip()
 
     def re_ask(self, messages: Sequence[Message], answer: str, problem: str) -> tuple[Message, ...]:
@@ -230,7 +229,7 @@ def _module_of(template: Path) -> Any:
     if missing := [name for name in ("system", "user") if not hasattr(module, name)]:
         raise JobError(
             f"the template {str(template)!r} lacks the macro {' and '.join(map(repr, missing))}; "
-            f"begin with a copy of {str(template_folder() / 'classification.jinja')!r}"
+            f"begin with a copy of one in {str(template_folder())!r}"
         )
     return module
 

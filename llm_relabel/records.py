@@ -1,20 +1,12 @@
-"""The frozen records that flow from stage to stage. They hold data and know no stage.
-
-A label value is what one row's label is: a class name, a tuple of class names for
-multi-label data (sorted in definition order), or None where the label is missing.
-"""
+"""The frozen records that flow from stage to stage. They hold data and know no stage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-LabelValue: TypeAlias = str | tuple[str, ...] | None
-
+from llm_relabel.units import LabelValue
 
 Evidence = Literal["referenced", "blind"]
 Outcome = Literal["answer", "abstain", "failed"]
@@ -25,11 +17,6 @@ ControlKind = Literal["repeat", "confirmed", "planted"]
 Source = Literal["judge", "model", "fused", "human"]
 
 
-def label_json(label: LabelValue) -> Any:
-    """A label value as journals write it."""
-    return list(label) if isinstance(label, tuple) else label
-
-
 @dataclass(frozen=True, slots=True)
 class Item:
     """What a judge may see of one row. `fields` maps column name to text, in shown order."""
@@ -37,24 +24,6 @@ class Item:
     id: str
     row: int
     fields: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """The labels a small model learns from.
-
-    `matrix` is (rows, classes) bool, columns in definition order; `known` is (rows,) bool,
-    False where the label is missing (such a row is predicted and never trained on);
-    `exclusive` says that a known row carries exactly one class (False: multi-label).
-    """
-
-    matrix: NDArray[np.bool_]
-    known: NDArray[np.bool_]
-    exclusive: bool
-
-    def copy(self) -> Targets:
-        """The same labels in arrays of their own."""
-        return Targets(self.matrix.copy(), self.known.copy(), self.exclusive)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from llm_relabel.audit import Audited, as_written
 from llm_relabel.judge import Judges
 from llm_relabel.preparation import Prepared
 from llm_relabel.provenance import versions
-from llm_relabel.records import Targets
 from llm_relabel.report import write_report
 from llm_relabel.runs import RunFolder
 from llm_relabel.sheets import changes_sheet
 from llm_relabel.summary import RoundTally, make_summary
+from llm_relabel.units import Labels, differs
 
 
 class Results:
@@ -64,12 +64,12 @@ class Results:
         )
         checked, certified = made["spot_checks"], self._certified(tallies, audited)
         if certified is not None and checked is not None:
-            other = prepared.task.differs(certified, final) & ~prepared.dataset.locked
+            other = differs(certified, final) & ~prepared.dataset.locked
             certificate = as_written(checked["certificate"], int(other.sum()))
             made["spot_checks"] = {**checked, "certificate": certificate}
         run.write_summary(made)
         if status != "running":
-            changes_sheet(run)
+            changes_sheet(run, prepared.task)
             write_report(run, made)
         return made
 
@@ -83,7 +83,7 @@ class Results:
 
     def _certified(
         self, tallies: Sequence[RoundTally], audited: Sequence[Audited | None]
-    ) -> Targets | None:
+    ) -> Labels | None:
         """The labels that the newest round that stands had certified."""
         standing = [
             each
@@ -92,12 +92,9 @@ class Results:
         ]
         if not standing or standing[-1] is None:
             return None
-        return standing[-1].certified(self._prepared.task)
+        return standing[-1].certified()
 
-    def write_dataset(self, folder: Path, labels: Targets) -> None:
+    def write_dataset(self, folder: Path, labels: Labels) -> None:
         """Write `dataset.*` into `folder`: the data as it came, with these labels."""
-        task, given = self._prepared.task, self._prepared.given
-        rows = np.flatnonzero(task.differs(given, labels)).tolist()
-        self._prepared.dataset.write(
-            folder, "dataset", {row: task.decode(labels, row) for row in rows}
-        )
+        rows = np.flatnonzero(differs(self._prepared.given, labels)).tolist()
+        self._prepared.dataset.write(folder, "dataset", {row: labels[row] for row in rows})

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llm_relabel import beliefs, changes, controls, decide, journal, pilot, runs, vetoes
-from llm_relabel.agreement import flagging_against_gold, label_accuracy
+from llm_relabel.agreement import flagging_against_gold, measured
 from llm_relabel.allocation import Allocation
 from llm_relabel.audit import Audited, Evidence, decide_by, spot_checks_to_settle
 from llm_relabel.beliefs import Beliefs, Said
+from llm_relabel.controls import ControlPool
 from llm_relabel.deciding import Deciding
 from llm_relabel.errors import Paused
 from llm_relabel.job import Job
@@ -28,8 +28,8 @@ from llm_relabel.judge import Judges, RoundEvidence, open_judges
 from llm_relabel.judge.asking import outside_event_loops
 from llm_relabel.judging import Judged, Judging
 from llm_relabel.planning import AskPlanner, flag
-from llm_relabel.predictions import Predictions, load_saved, save_predictions, train
-from llm_relabel.preparation import labels_sha256, prepare
+from llm_relabel.predictions import Predicted, load_saved, save_predictions, train
+from llm_relabel.preparation import prepare
 from llm_relabel.progress import Progress, Silent, Step
 from llm_relabel.provenance import now
 from llm_relabel.records import LabelIssue
@@ -37,6 +37,7 @@ from llm_relabel.results import Results
 from llm_relabel.review import confirmed_labels, read_answers, unanswered
 from llm_relabel.runs import RunFolder
 from llm_relabel.summary import RoundTally
+from llm_relabel.units import differs, has_label
 
 PILOT = "pilot.json"
 
@@ -75,8 +76,10 @@ class JobRunner:
         for warning in self.prepared.warnings:
             self.progress.note(f"Warning: {warning}")
         self._allocation = Allocation(self.prepared)
-        # The judge is opened before the folder is touched: a bad key or model leaves no run.
+        # Judges and model are opened before the folder is touched: a bad key or name leaves no run.
         self.model = self.prepared.small_model(self._report_step)
+        if self.prepared.own_predictions is None:
+            self.model.open()
         # One event loop for the whole run: a provider's connections belong to the loop they
         # were made in.
         with self.run.held(), asyncio.Runner() as self._loop:
@@ -96,7 +99,7 @@ class JobRunner:
             self.prepared.task,
             self.prepared.definitions,
             cache=self.prepared.cache,
-            embed=self.model.encode,
+            model=self.model,
             spent=spent,
             folder=self.run.path,
         )
@@ -147,7 +150,7 @@ class JobRunner:
         before, after = [None, *self._audited][-2:]
         why, source = vetoes.by_spot_checks(number, before, after), changes.SPOT_CHECKS
         if why is None and "dev" in facts:
-            facts["dev_after"] = self._predictions(number + 1).facts["dev"]["accuracy"]
+            facts["dev_after"] = self._predict(number + 1).facts["dev"]["accuracy"]
             why = vetoes.by_dev(number, facts["dev"]["accuracy"], facts["dev_after"])
             source = changes.DEV
         if why is None:
@@ -167,28 +170,27 @@ class JobRunner:
         """One round; whether it changed anything."""
         tally = RoundTally(number)
         self._tallies.append(tally)
-        predictions = self._predictions(number)
-        tally.facts = predictions.facts
-        issues = self._flag(predictions.pred_probs)
+        predicted = self._predict(number)
+        tally.facts = predicted.facts
+        issues = self._flag(predicted)
         tally.flagged = len(issues)
         self._doubted |= {issue.row for issue in issues if issue.reason != "low_quality"}
-        self._measure_flags(tally, issues, predictions.pred_probs)
+        self._measure_flags(tally, issues, predicted)
         folder = self.run.round(number)
         journal.write_lines(folder / "issues.jsonl", self._issue_lines(issues))
-        judged = self._judge(number, issues, predictions.pred_probs)
+        judged = self._judge(number, issues, predicted)
         if self._allocation.stopped:
             tally.facts["stopped"] = self._allocation.stopped
         # Also after a pause: what was paid for is decided and written, and the rest waits for
         # the same command.
-        changed = self._decide(tally, judged, predictions.pred_probs)
+        changed = self._decide(tally, judged, predicted)
         tally.facts.update(self._control_facts(number))
         tally.deferred = tally.flagged - tally.judged
         self._results.write_dataset(folder, self._deciding.current)
         if self.prepared.gold is not None:
-            accuracy = label_accuracy(
+            tally.gold["labels_after"] = measured(
                 self.prepared.task, self._deciding.current, self.prepared.gold
             )
-            tally.gold["labels_after"] = accuracy
         self.progress.note(tally.told())
         self._finish("running", "")
         if judged.pause is not None:
@@ -197,16 +199,18 @@ class JobRunner:
 
     # Train
 
-    def _predictions(self, number: int) -> Predictions:
+    def _predict(self, number: int) -> Predicted:
         path = self.run.round(number) / "predictions.parquet"
-        saved = load_saved(path, self._deciding.current)
+        # A round that is being decided again changes the labels that it had predictions of.
+        current = self._deciding.current.copy()
+        saved = load_saved(path, self.prepared, current)
         if saved is not None:
             return saved
         with self.progress.step(f"Round {number}: small model, out of fold") as step:
             self._steps = [step]
-            predictions = train(self.prepared, self.model, self._deciding.current)
-            save_predictions(path, self.prepared, self._deciding.current, predictions)
-        return predictions
+            predicted = train(self.prepared, self.model, current)
+            save_predictions(path, self.prepared, predicted)
+        return predicted
 
     def _report_step(self, done: int, total: int) -> None:
         for step in self._steps:
@@ -214,21 +218,21 @@ class JobRunner:
 
     # Flag
 
-    def _flag(self, pred_probs: NDArray[np.float32]) -> list[LabelIssue]:
+    def _flag(self, predicted: Predicted) -> list[LabelIssue]:
         open_rows = ~self.prepared.dataset.locked
         open_rows[list(self._deciding.frozen | self._deciding.settled)] = False
-        return flag(self.prepared, self._deciding.unaided, pred_probs, open_rows)
+        return flag(self.prepared, predicted, open_rows, self._deciding.unaided)
 
     def _measure_flags(
-        self, tally: RoundTally, issues: Sequence[LabelIssue], pred_probs: NDArray[np.float32]
+        self, tally: RoundTally, issues: Sequence[LabelIssue], predicted: Predicted
     ) -> None:
-        gold, task, labels = self.prepared.gold, self.prepared.task, self._deciding.unaided
+        gold, labels = self.prepared.gold, self._deciding.unaided
         if gold is None:
             return
         flagged = np.zeros(len(self.prepared.dataset), dtype=np.bool_)
         flagged[[issue.row for issue in issues]] = True
-        quality = task.label_quality(labels, pred_probs)
-        tally.gold = dict(flagging_against_gold(task, labels, gold, flagged, quality))
+        quality = predicted.quality_of(labels)
+        tally.gold = dict(flagging_against_gold(labels, gold, flagged, quality))
 
     def _issue_lines(self, issues: Sequence[LabelIssue]) -> Iterator[dict[str, Any]]:
         texts = self.prepared.dataset.text.take(np.array([i.row for i in issues], dtype=np.int64))
@@ -237,21 +241,19 @@ class JobRunner:
 
     # Judge
 
-    def _judge(
-        self, number: int, issues: Sequence[LabelIssue], pred_probs: NDArray[np.float32]
-    ) -> Judged:
+    def _judge(self, number: int, issues: Sequence[LabelIssue], predicted: Predicted) -> Judged:
         """Judge the flagged `issues`, part after part, as far as they are worth it."""
         states = {
-            judge.name: labels_sha256(self._deciding.current)
+            judge.name: self.prepared.labels_sha256(self._deciding.current)
             for judge in self.judges
             if not judge.settled
         }
-        planner = AskPlanner(self.prepared, number, pred_probs, states)
-        trusted = self._deciding.current.known.copy()
+        planner = AskPlanner(self.prepared, number, predicted, states)
+        trusted = has_label(self._deciding.current)
         trusted[[issue.row for issue in issues]] = False
         evidence = RoundEvidence(
-            embeddings=lambda: self.model.embeddings,
-            targets=self._deciding.current,
+            model=self.model,
+            labels=self._deciding.current,
             trusted=trusted,
             groups=self.prepared.dataset.groups,
             number=number,
@@ -259,32 +261,29 @@ class JobRunner:
         open_issues = [issue for issue in issues if self._can_change(issue)]
         first, watch = list[LabelIssue](), None
         if number == 1 and (self._pilot is not None or (self.run.path / PILOT).exists()):
-            foreseen = self._allocation.foreseen(open_issues, pred_probs)
+            foreseen = self._allocation.foreseen(open_issues, predicted)
             known = pilot.load(self.run.path / PILOT)
             if known is None:
-                return self._judge_pilot(planner, foreseen, issues, evidence)
+                return self._judge_pilot(planner, foreseen, evidence)
             first = pilot.draw(foreseen, known.judged, self.job.seed)
             if self.job.judge.breakers.replacement is not None:
                 watch = pilot.ReplacementWatch(known, open_issues, self.job.judge.breakers).hear
-        confirmed = confirmed_labels(self.run, self.prepared.task, number)
-        # The pilot's issues, which mostly are none, and the journals of the round.
-        judged = self._judging.judge(
-            planner, first, issues, evidence, watch=watch, confirmed=confirmed
+        pool = ControlPool(
+            issues, self._deciding.current, confirmed_labels(self.run, self.prepared.task, number)
         )
+        # The pilot's issues, which mostly are none, and the journals of the round.
+        judged = self._judging.judge(planner, first, evidence, watch=watch, pool=pool)
         for part in self._allocation.parts(
             open_issues,
             self._asked,
-            lambda done: self._believe(number, pred_probs, {issue.id for issue in done})[1],
+            lambda done: self._believe(number, predicted, {issue.id for issue in done})[1],
             self._deciding.unaided,
-            self.prepared.task.predicted(pred_probs),
+            predicted.labels,
             done=first,
         ):
             if judged.pause is not None:
                 break
-            more = self._judging.judge(
-                planner, part, issues, evidence, watch=watch, confirmed=confirmed
-            )
-            judged.add(more)
+            judged.add(self._judging.judge(planner, part, evidence, watch=watch, pool=pool))
         return judged
 
     def _can_change(self, issue: LabelIssue) -> bool:
@@ -297,14 +296,13 @@ class JobRunner:
         self,
         planner: AskPlanner,
         foreseen: Sequence[LabelIssue],
-        issues: Sequence[LabelIssue],
         evidence: RoundEvidence,
     ) -> Judged:
         """Judge a few issues, and stop with what they foretell."""
         assert self._pilot is not None
         began = time.monotonic()
         drawn = pilot.draw(foreseen, self._pilot, self.job.seed)
-        judged = self._judging.judge(planner, drawn, issues, evidence, controls=False)
+        judged = self._judging.judge(planner, drawn, evidence)
         if judged.pause is not None or not judged.opinions:
             return judged
         # Too few verdicts to fuse; how often the judge would be followed is what is projected.
@@ -335,14 +333,14 @@ class JobRunner:
         self,
         tally: RoundTally,
         judged: Judged,
-        pred_probs: NDArray[np.float32],
+        predicted: Predicted,
     ) -> bool:
         number = tally.number
-        said, believed = self._believe(number, pred_probs)
+        said, believed = self._believe(number, predicted)
         checks, left = read_answers(self.run, self.prepared.task), unanswered(self.run)
         doubted = np.zeros_like(believed.judged)
         doubted[list(self._doubted)] = True
-        evidence = Evidence(self.prepared.task, self.prepared.given, pred_probs, said, doubted)
+        evidence = Evidence(predicted, said, doubted)
         audited = decide_by(checks, left, number, self.prepared, evidence)
         self._audited.append(audited)
         decided = self._deciding.decide(number, judged.issues, judged.opinions, believed, audited)
@@ -353,7 +351,7 @@ class JobRunner:
             current, given = self._deciding.current, self.prepared.given
             tally.facts["sources"]["spot_checks_to_settle"] = spot_checks_to_settle(
                 believed.judged, believed.belief_in(current), believed.belief_in(given),
-                self.prepared.task.differs(given, current), self.prepared.dataset.locked,
+                differs(given, current), self.prepared.dataset.locked,
             )  # fmt: skip
         self._asked.update(judged.opinions)
         self._heard.update(np.flatnonzero(believed.judged & ~believed.silent).tolist())
@@ -371,7 +369,7 @@ class JobRunner:
         return bool(decided.changes)
 
     def _believe(
-        self, number: int, pred_probs: NDArray[np.float32], only: set[str] | None = None
+        self, number: int, predicted: Predicted, only: set[str] | None = None
     ) -> tuple[dict[str, Said], Beliefs]:
         """What all judges said by round `number`, of which `only` these ids, and what follows."""
         numbers = range(1, number + 1)
@@ -386,7 +384,7 @@ class JobRunner:
             self.prepared.task,
             self.prepared.row_of,
         )
-        return said, beliefs.believe(self.prepared.task, self.prepared.given, pred_probs, said)
+        return said, beliefs.believe(predicted, said)
 
     def _control_facts(self, number: int) -> dict[str, Any]:
         """What the round's controls say of the judge, if there were any."""

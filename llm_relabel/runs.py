@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from llm_relabel.errors import RunChanged, RunError, RunLocked
 from llm_relabel.job import Job
 from llm_relabel.journal import Journal, read_lines, write_whole
-from llm_relabel.records import Ask, Decision, LabelIssue, Tokens, Verdict, label_json
+from llm_relabel.records import Ask, Decision, LabelIssue, Tokens, Verdict
+from llm_relabel.units import ITEM, label_json
 
 EXCERPT = 300  # characters of an item that reports show
 
@@ -119,7 +120,7 @@ class RunFolder:
 
     def changes(self) -> list[dict[str, Any]]:
         """All lines of `changes.jsonl`, in order."""
-        return list(read_lines(self.changes_path))
+        return list(map(with_todays_unit, read_lines(self.changes_path)))
 
     def append_changes(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Add lines to `changes.jsonl`, synced to the disk."""
@@ -165,6 +166,20 @@ class RunFolder:
             self.summary_path,
             (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
         )
+
+
+def with_todays_unit(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of changes or decisions, as this version names its unit.
+
+    Before 0.2 the units of multi-label items were called by their class alone, and the item as a
+    whole `label`, as a class may be called too.
+    """
+    values, unit = (line["old"], line["new"]), line["unit"]
+    if any(isinstance(value, bool) for value in values) and not unit.startswith("class:"):
+        return {**line, "unit": f"class:{unit}"}
+    if unit == "label" and any(isinstance(value, list) for value in values):
+        return {**line, "unit": ITEM}
+    return dict(line)
 
 
 def ask_line(ask: Ask) -> dict[str, Any]:

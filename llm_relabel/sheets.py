@@ -21,6 +21,7 @@ from llm_relabel.changes import in_force
 from llm_relabel.errors import DataError
 from llm_relabel.journal import write_whole
 from llm_relabel.runs import RunFolder
+from llm_relabel.tasks import Task
 
 CHANGES_SHEET = "changes.csv"
 UNREAD_SHEET = "changes.unread.csv"
@@ -151,7 +152,7 @@ def _delimiter(text: str) -> str:
     return max(",;\t", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
 
 
-def changes_sheet(run: RunFolder) -> Path:
+def changes_sheet(run: RunFolder, task: Task) -> Path:
     """Write `changes.csv` into the run folder: one row for each change in force, none undone.
 
     What a person wrote into `undo` of the sheet that is there stays in the new one; a sheet that
@@ -161,7 +162,7 @@ def changes_sheet(run: RunFolder) -> Path:
     texts = run.excerpts({line["id"] for line in standing})
     path = run.path / CHANGES_SHEET
     marks = _marks(path)
-    rows = (_cells(line, texts.get(line["id"], ""), marks) for line in standing)
+    rows = (_cells(line, task, texts.get(line["id"], ""), marks) for line in standing)
     write_sheet(path, CHANGES_HEADER, rows)
     return path
 
@@ -202,18 +203,21 @@ def _marks(path: Path) -> dict[tuple[str, ...], str]:
         return {}
 
 
-def _cells(line: Mapping[str, Any], text: str, marks: Mapping[tuple[str, ...], str]) -> list[str]:
+def _cells(
+    line: Mapping[str, Any], task: Task, text: str, marks: Mapping[tuple[str, ...], str]
+) -> list[str]:
     where = [line["id"], line["unit"], str(line["round"])]
-    shown = [_shown(line["old"]), _shown(line["new"]), line["source"], line["judge"] or ""]
-    return [*where, *shown, _cut(line["why"]), _cut(text), marks.get(tuple(where), "")]
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "(no label)"
-    if isinstance(value, bool):
-        return "with" if value else "without"
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    old, new = (task.show_unit(line["unit"], line[name]) for name in ("old", "new"))
+    return [
+        *where,
+        old,
+        new,
+        line["source"],
+        line["judge"] or "",
+        _cut(line["why"]),
+        _cut(text),
+        marks.get(tuple(where), ""),
+    ]
 
 
 def _cut(text: str) -> str:

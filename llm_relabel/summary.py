@@ -12,7 +12,8 @@ from llm_relabel.decide import resolved_policy
 from llm_relabel.judge import Judges
 from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.preparation import Prepared
-from llm_relabel.records import Action, Targets, Tokens, Verdict
+from llm_relabel.records import Action, Tokens, Verdict
+from llm_relabel.units import Labels, differs, has_label
 
 
 @dataclass
@@ -82,7 +83,7 @@ def make_summary(
     rounds: Sequence[RoundTally],
     asks: Sequence[Mapping[str, Any]],
     verdicts: Sequence[Verdict],
-    final: Targets,
+    final: Labels,
     *,
     status: str,
     reason: str,
@@ -97,7 +98,7 @@ def make_summary(
     judge = judges.first
     tokens = sum((verdict.tokens for verdict in verdicts), Tokens())
     costs = [verdict.cost for verdict in verdicts if verdict.cost is not None]
-    changed = int(prepared.task.differs(prepared.given, final).sum())
+    changed = int(differs(prepared.given, final).sum())
     sources = _standing(rounds)
     checked = sources.get("spot_checks")
     policy = (checked or {}).get("policy") or resolved_policy(prepared.job)
@@ -108,7 +109,7 @@ def make_summary(
         "task": prepared.job.task,
         "rows": len(prepared.dataset),
         "changed": changed,
-        "missing_labels": int((~final.known).sum()),
+        "missing_labels": int((~has_label(final)).sum()),
         "rounds": [tally.as_json() for tally in rounds],
         "calls": sum(verdict.calls for verdict in verdicts),
         "cached": sum(verdict.cached for verdict in verdicts),

@@ -5,7 +5,18 @@
 when it is right, `paired.py` compares two judges, `raters.py` many people.
 """
 
-from llm_relabel.agreement.gold import changes_against_gold, flagging_against_gold, label_accuracy
+from llm_relabel.agreement.gold import (
+    changes_against_gold,
+    flagging_against_gold,
+    measured,
+    measured_figure,
+)
 from llm_relabel.agreement.intervals import proportion
 
-__all__ = ["changes_against_gold", "flagging_against_gold", "label_accuracy", "proportion"]
+__all__ = [
+    "changes_against_gold",
+    "flagging_against_gold",
+    "measured",
+    "measured_figure",
+    "proportion",
+]

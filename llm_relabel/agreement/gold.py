@@ -7,37 +7,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_relabel.records import Targets
+from llm_relabel.agreement.intervals import Figure, bootstrapped, share
 from llm_relabel.tasks import Task
+from llm_relabel.units import Labels, differs, has_label
 
 
-def label_accuracy(task: Task, labels: Targets, gold: Targets) -> float | None:
-    """Share of the rows with gold whose label equals it; a missing label counts as wrong.
-
-    None where no row has gold.
-    """
-    known = gold.known
-    if not known.any():
+def measured(task: Task, labels: Labels, gold: Labels) -> float | None:
+    """The task's measure of labels on the rows with gold; None where no row has any."""
+    if not has_label(gold).any():
         return None
-    return float((~task.differs(labels, gold))[known].mean())
+    return float(task.measure.value(task.measure.counts(labels, gold).sum(axis=0)))
 
 
-def changes_against_gold(
-    task: Task, before: Targets, after: Targets, gold: Targets
-) -> dict[str, Any]:
-    """Rows with gold: labels before and after (accuracy), and where each changed row went.
+def measured_figure(task: Task, labels: Labels, gold: Labels, *, seed: int = 0) -> Figure:
+    """`measured` with its 95% interval: exact for proportions, else of items drawn anew."""
+    measure, known = task.measure, has_label(gold)
+    counts = measure.counts(labels, gold)[known]
+    if measure.proportion:
+        return share(int(counts[:, 0].sum()), int(counts[:, 1].sum()))
+    if not len(counts):
+        return Figure(None, None, None, 0)
+    alike, sizes = np.unique(counts, axis=0, return_counts=True)
+    return bootstrapped(sizes, lambda drawn: measure.value(drawn @ alike), seed=seed)
+
+
+def changes_against_gold(task: Task, before: Labels, after: Labels, gold: Labels) -> dict[str, Any]:
+    """Rows with gold: labels before and after (by the task's measure), and where each changed row went.
 
     `fixed` was wrong and is right, `broken` was right and is wrong, `wrong_to_wrong` changed
     from one wrong label to another, `still_wrong` is wrong and was not touched.
     """
-    known = gold.known
-    wrong_before = task.differs(before, gold) & known
-    wrong_after = task.differs(after, gold) & known
-    changed = task.differs(before, after) & known
+    known = has_label(gold)
+    wrong_before = differs(before, gold) & known
+    wrong_after = differs(after, gold) & known
+    changed = differs(before, after) & known
     return {
         "rows": int(known.sum()),
-        "labels_before": label_accuracy(task, before, gold),
-        "labels_after": label_accuracy(task, after, gold),
+        "labels_before": measured(task, before, gold),
+        "labels_after": measured(task, after, gold),
         "fixed": int((wrong_before & ~wrong_after).sum()),
         "broken": int((~wrong_before & wrong_after).sum()),
         "wrong_to_wrong": int((wrong_before & wrong_after & changed).sum()),
@@ -46,9 +53,8 @@ def changes_against_gold(
 
 
 def flagging_against_gold(
-    task: Task,
-    labels: Targets,
-    gold: Targets,
+    labels: Labels,
+    gold: Labels,
     flagged: NDArray[np.bool_],
     label_quality: NDArray[np.float32],
 ) -> dict[str, float | None]:
@@ -57,8 +63,8 @@ def flagging_against_gold(
     `flagged` (rows,) bool; `label_quality` (rows,), LOWER is worse, ranks for the average
     precision. None where a figure is not defined (nothing flagged, or nothing wrong).
     """
-    known = gold.known
-    wrong = task.differs(labels, gold)[known]
+    known = has_label(gold)
+    wrong = differs(labels, gold)[known]
     hits = int((flagged[known] & wrong).sum())
     marked, errors = int(flagged[known].sum()), int(wrong.sum())
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from llm_relabel.agreement import confidence as stated
 from llm_relabel.agreement import measures
 from llm_relabel.agreement.intervals import Statistic, bootstrapped, share
+from llm_relabel.tasks import Task, is_one_choice
+from llm_relabel.units import SILENT, Labels, counts_by_name, differs, has_label
 
 LARGEST = 10_000_000  # cells of drawn matrices that are worked on at once
 WANTED = (0.8, 0.9, 0.95)  # accuracies for which a threshold is looked for
@@ -21,32 +23,33 @@ WANTED = (0.8, 0.9, 0.95)  # accuracies for which a threshold is looked for
 class Answers:
     """One judge's answers on the gold items, in their order.
 
-    `labels` is (items, classes) bool; `answered` (items,) bool, False where the judge
-    abstained or failed; `confidence` (items,) as stated, NaN where it is not.
+    `labels` (items,), None where the judge abstained or failed; `confidence` (items,) as
+    stated, NaN where it is not.
     """
 
-    labels: NDArray[np.bool_]
-    answered: NDArray[np.bool_]
+    labels: Labels
     confidence: NDArray[np.float64]
 
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """(items,) whether there is an answer."""
+        return has_label(self.labels)
 
-def right(truth: NDArray[np.bool_], answers: Answers) -> NDArray[np.bool_]:
-    """(items,) whether the answer is the true label, or exactly the true set of labels."""
-    return np.asarray((truth == answers.labels).all(1) & answers.answered)
+
+def right(truth: Labels, answers: Answers) -> NDArray[np.bool_]:
+    """(items,) whether the answer is the true label, in every unit of it."""
+    return ~differs(truth, answers.labels)
 
 
-def figures(
-    truth: NDArray[np.bool_], answers: Answers, names: Sequence[str], *, exclusive: bool,
-    seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
-    """All measures of one judge. `truth` is (items, classes) bool, of items with gold only.
+def figures(task: Task, truth: Labels, answers: Answers, *, seed: int = 0) -> dict[str, Any]:
+    """All measures of one judge. `truth` (items,) are labels of items with gold only.
 
     Items without an answer count as wrong in `abstained_wrong`, and are left out in
     `answered_only`.
     """
     correct = right(truth, answers)
     items, count = len(truth), int(answers.answered.sum())
-    of = _exclusive if exclusive else _multi_label
+    of = _one_choice if is_one_choice(task) else _several_units
     found: dict[str, Any] = {
         "items": items,
         "coverage": share(count, items).as_json(),
@@ -54,7 +57,7 @@ def figures(
             "abstained_wrong": share(int(correct.sum()), items).as_json(),
             "answered_only": share(int(correct.sum()), count).as_json(),
         },
-        **of(truth, answers, names, seed),
+        **of(task, truth, answers, seed),
     }
     known = answers.answered
     told = stated.count_stated(answers.confidence[known], correct[known], items)
@@ -70,12 +73,10 @@ def figures(
     return found
 
 
-def _exclusive(
-    truth: NDArray[np.bool_], answers: Answers, names: Sequence[str], seed: int
-) -> dict[str, Any]:
-    classes = len(names)
-    codes = np.where(answers.answered, answers.labels.argmax(1), -1)
-    matrix = measures.confusion(truth.argmax(1), codes, classes)
+def _one_choice(task: Task, truth: Labels, answers: Answers, seed: int) -> dict[str, Any]:
+    names, classes = task.names, len(task.names)
+    codes = choice_codes(task, answers.labels)
+    matrix = measures.confusion(choice_codes(task, truth), codes, classes)
     # A class that nobody uses changes no coefficient and makes each draw larger.
     used = np.flatnonzero(matrix.sum(1) + matrix[:, :-1].sum(0))
     small = matrix[np.ix_(used, np.append(used, classes))]
@@ -106,6 +107,11 @@ def _exclusive(
     }
 
 
+def choice_codes(task: Task, labels: Labels) -> NDArray[np.int64]:
+    """(items,) codes of labels that are one choice each, -1 where there is none."""
+    return task.codes(task.units({"labels": labels}), labels).astype(np.int64)
+
+
 def _of_matrix(
     matrix: NDArray[Any],
     measure: Callable[[measures.Matrix], measures.Values],
@@ -124,7 +130,8 @@ def _class_figures(
     name: str, hits: int, of_class: int, said: int, items: int, seed: int
 ) -> dict[str, Any]:
     """Precision, recall and F1 of one class; its F1 stands on as many cases as it has items."""
-    cells = np.array([hits, said - hits, of_class - hits, items - said - of_class + hits])
+    neither = max(0, items - said - of_class + hits)
+    cells = np.array([hits, said - hits, of_class - hits, neither])
 
     def f1(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
         below = 2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]
@@ -142,17 +149,21 @@ def _class_figures(
     }
 
 
-def _multi_label(
-    truth: NDArray[np.bool_], answers: Answers, names: Sequence[str], seed: int
-) -> dict[str, Any]:
-    said = answers.labels & answers.answered[:, None]
-    spoken = answers.answered[:, None]
-    parts = np.concatenate([truth & said, ~truth & said, truth & ~said, spoken], axis=1)
+def _several_units(task: Task, truth: Labels, answers: Answers, seed: int) -> dict[str, Any]:
+    names, items = task.names, len(truth)
+    units = task.units({"gold": truth, "judge": answers.labels})
+    gold, told = (task.codes(units, labels) for labels in (truth, answers.labels))
+    # An item's hits, false alarms and misses by name; a unit that two call otherwise is both.
+    both = counts_by_name(units, np.where(gold == told, gold, SILENT))
+    true_of, said_of = counts_by_name(units, gold), counts_by_name(units, told)
+    parts = np.concatenate(
+        [both, said_of - both, true_of - both, answers.answered[:, None]], axis=1
+    )
     # Items with the same hits, false alarms and misses are one cell of the bootstrap.
     kinds, sizes = np.unique(parts, axis=0, return_counts=True)
-    heard = kinds[:, -1]
+    heard = kinds[:, -1].astype(bool)
     tp, fp, fn = (part.astype(float) for part in np.split(kinds[:, :-1], 3, axis=1))
-    present = truth.any(0) | said.any(0)
+    present = (true_of.sum(0) + said_of.sum(0)) > 0
     tp, fp, fn = tp[:, present], fp[:, present], fn[:, present]
     union = (tp + fp + fn).sum(1)
     # Nothing said of an item without a label is right where it was said, and not in silence.
@@ -174,14 +185,13 @@ def _multi_label(
     def of(statistic: Statistic) -> dict[str, Any]:
         return {"abstained_wrong": bootstrapped(sizes, statistic, seed=seed).as_json()}
 
-    hits = (truth & said).sum(0)
+    hits, of_name, told_of = both.sum(0), true_of.sum(0), said_of.sum(0)
     return {
         "macro_f1": of(macro),
         "micro_f1": of(micro),
         "overlap": of(mean_overlap),
         "by_class": [
-            _class_figures(name, int(hits[c]), int(truth[:, c].sum()), int(said[:, c].sum()),
-                           len(truth), seed)
+            _class_figures(name, int(hits[c]), int(of_name[c]), int(told_of[c]), items, seed)
             for c, name in enumerate(names)
         ],
     }  # fmt: skip

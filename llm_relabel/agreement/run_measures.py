@@ -18,10 +18,11 @@ from llm_relabel.agreement.gold import (
     average_precision,
     changes_against_gold,
     flagging_against_gold,
+    measured_figure,
 )
 from llm_relabel.agreement.intervals import Figure, bootstrapped, lower_bounds, share
-from llm_relabel.records import Targets
 from llm_relabel.tasks import Task
+from llm_relabel.units import Labels, differs, has_label
 
 GRID = 200  # label qualities are told apart to so many ranks in the bootstrap
 POINTS = 120  # of a curve that is drawn
@@ -35,9 +36,9 @@ class RoundLabels:
     asking, `calls` what each took.
     """
 
-    current: Targets
-    predicted: Targets
-    after: Targets
+    current: Labels
+    predicted: Labels
+    after: Labels
     flagged: NDArray[np.bool_]
     quality: NDArray[np.float32]
     asked: NDArray[np.int64]
@@ -45,14 +46,13 @@ class RoundLabels:
 
 
 def run_measures(
-    task: Task, given: Targets, final: Targets, gold: Targets, rounds: Sequence[RoundLabels]
+    task: Task, given: Labels, final: Labels, gold: Labels, rounds: Sequence[RoundLabels]
 ) -> dict[str, Any]:
     """Labels before and after, where each change went, the flags, the rounds and the curve."""
     counts = changes_against_gold(task, given, final, gold)
-    known, rows = gold.known, counts["rows"]
-    wrong_before = task.differs(given, gold) & known
-    wrong_after = task.differs(final, gold) & known
-    missed = wrong_after & ~task.differs(given, final)
+    known, rows = has_label(gold), counts["rows"]
+    wrong_after = differs(final, gold) & known
+    missed = wrong_after & ~differs(given, final)
     flagged = np.zeros(len(known), dtype=np.bool_)
     for each in rounds:
         flagged |= each.flagged
@@ -60,8 +60,8 @@ def run_measures(
     better, worse = counts["fixed"], counts["broken"]
     return {
         "rows": rows,
-        "labels_before": share(rows - int(wrong_before.sum()), rows).as_json(),
-        "labels_after": share(rows - int(wrong_after.sum()), rows).as_json(),
+        "labels_before": measured_figure(task, given, gold).as_json(),
+        "labels_after": measured_figure(task, final, gold).as_json(),
         "difference": _difference(rows, better, worse).as_json(),
         "fixed": better,
         "broken": worse,
@@ -76,24 +76,22 @@ def run_measures(
         },
         "flagging": by_round[0]["flagging"] if rounds else None,
         "rounds": by_round,
-        "curve": accuracy_by_calls(task, gold, rounds),
+        "curve": accuracy_by_calls(gold, rounds),
     }
 
 
-def accuracy_by_calls(
-    task: Task, gold: Targets, rounds: Sequence[RoundLabels]
-) -> list[dict[str, Any]]:
+def accuracy_by_calls(gold: Labels, rounds: Sequence[RoundLabels]) -> list[dict[str, Any]]:
     """Label accuracy after so many calls, as if the verdicts had come in the order of asking.
 
     The first point of each round, its last, and some between.
     """
-    known, points, spent = gold.known, [], 0
+    known, points, spent = has_label(gold), [], 0
     total = int(known.sum())
     if not total:
         return []
     for number, each in enumerate(rounds, start=1):
-        before = task.differs(each.current, gold) & known
-        after = task.differs(each.after, gold) & known
+        before = differs(each.current, gold) & known
+        after = differs(each.after, gold) & known
         gain = before.astype(np.int64) - after.astype(np.int64)
         right = total - int(before.sum()) + np.concatenate([[0], np.cumsum(gain[each.asked])])
         calls = spent + np.concatenate([[0], np.cumsum(each.calls)])
@@ -155,26 +153,24 @@ def scored(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return share(round(facts["accuracy"] * rows), rows).as_json()
 
 
-def _round(task: Task, gold: Targets, each: RoundLabels) -> dict[str, Any]:
-    known, total = gold.known, int(gold.known.sum())
-
-    def right(labels: Targets) -> dict[str, Any]:
-        return share(total - int((task.differs(labels, gold) & known).sum()), total).as_json()
+def _round(task: Task, gold: Labels, each: RoundLabels) -> dict[str, Any]:
+    def right(labels: Labels) -> dict[str, Any]:
+        return measured_figure(task, labels, gold).as_json()
 
     return {
         "labels_before": right(each.current),
         "labels_after": right(each.after),
         "model_out_of_fold": right(each.predicted),
-        "flagging": _flagging(task, gold, each),
+        "flagging": _flagging(gold, each),
     }
 
 
-def _flagging(task: Task, gold: Targets, each: RoundLabels) -> dict[str, Any]:
-    known = gold.known
-    wrong = task.differs(each.current, gold)[known]
+def _flagging(gold: Labels, each: RoundLabels) -> dict[str, Any]:
+    known = has_label(gold)
+    wrong = differs(each.current, gold)[known]
     flagged = each.flagged[known]
     hits = int((flagged & wrong).sum())
-    exact = flagging_against_gold(task, each.current, gold, each.flagged, each.quality)
+    exact = flagging_against_gold(each.current, gold, each.flagged, each.quality)
     return {
         "precision": share(hits, int(flagged.sum())).as_json(),
         "recall": share(hits, int(wrong.sum())).as_json(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from scipy.optimize import minimize
 
 from llm_relabel.beliefs import Said, believe
 from llm_relabel.fusion import FLOOR
-from llm_relabel.records import LabelValue, Targets
-from llm_relabel.tasks import Task
+from llm_relabel.predictions import Predicted
+from llm_relabel.tasks import Task, is_one_choice
+from llm_relabel.units import SILENT, Labels, LabelValue, best, column_of, differs, has_label
 
 # In this order an equal estimate is settled: what weighs all evidence, first.
 ORDER = ("fuse", "fuse doubted", "pool", "agree", "replace", "replace doubted", "keep")
@@ -25,37 +27,42 @@ FEWEST_TO_FIT = 10
 class Evidence:
     """All that policies decide from. `doubted` (rows,) bool: the small model contradicts the label.
 
-    `said` holds what every judge said, `pred_probs` (rows, classes) the small model's.
+    `said` holds what every judge said, `predicted` what the small model does.
     """
 
-    task: Task
-    given: Targets
-    pred_probs: NDArray[np.float32]
+    predicted: Predicted
     said: Mapping[str, Said]
     doubted: NDArray[np.bool_]
 
-    def candidates(self, people: Mapping[int, LabelValue]) -> dict[str, Targets]:
+    @property
+    def task(self) -> Task:
+        """The task type."""
+        return self.predicted.task
+
+    @property
+    def given(self) -> Labels:
+        """(rows,) the labels as they came."""
+        return self.predicted.given
+
+    def candidates(self, people: Mapping[int, LabelValue]) -> dict[str, Labels]:
         """The labels of every policy, by its name; what `people` said teaches those that learn."""
-        predicted = self.task.predicted(self.pred_probs)
-        verdicts = self._verdicts(self.said)
+        given, verdicts = self.given, self._verdicts
+        spoken, unlabeled = has_label(verdicts), ~has_label(given)
         some = {name: self.of_doubted(each) for name, each in self.said.items()}
-        fused = believe(self.task, self.given, self.pred_probs, self.said, people).labels
+        fused = believe(self.predicted, self.said, people).labels
         judged = np.zeros(len(self.doubted), dtype=np.bool_)
         for each in self.said.values():
             judged[list(each.answers)] = True
         found = {
-            "keep": self.given,
-            "replace": _where(verdicts.known, verdicts, self.given),
-            "agree": _where(
-                verdicts.known & ~self.task.differs(verdicts, predicted), verdicts, self.given
-            ),
-            "fuse": _where(judged | ~self.given.known, fused, self.given),
+            "keep": given,
+            "replace": np.where(spoken, verdicts, given),
+            "agree": self._agreed,
+            "fuse": np.where(judged | unlabeled, fused, given),
         }
         if (judged & ~self.doubted).any():
-            fewer = believe(self.task, self.given, self.pred_probs, some, people).labels
-            doubted = self.doubted | ~self.given.known
-            found["replace doubted"] = _where(verdicts.known & self.doubted, verdicts, self.given)
-            found["fuse doubted"] = _where(doubted, fewer, self.given)
+            fewer = believe(self.predicted, some, people).labels
+            found["replace doubted"] = np.where(spoken & self.doubted, verdicts, given)
+            found["fuse doubted"] = np.where(self.doubted | unlabeled, fewer, given)
         pool = self._pool(verdicts, people)
         if pool is not None:
             found["pool"] = pool
@@ -65,41 +72,48 @@ class Evidence:
         """What was said of the rows that the small model doubts."""
         return Said({row: told for row, told in said.answers.items() if self.doubted[row]})
 
-    def _verdicts(self, said: Mapping[str, Said]) -> Targets:
+    @cached_property
+    def _verdicts(self) -> Labels:
         """One label a row: what most judges say, the earlier judge at a tie."""
-        found = Targets(
-            np.zeros_like(self.given.matrix), np.zeros_like(self.given.known), self.given.exclusive
-        )
         votes: dict[int, list[LabelValue]] = {}
-        for each in said.values():
+        for each in self.said.values():
             for row, (label, _) in each.answers.items():
                 if label is not None:
                     votes.setdefault(row, []).append(label)
-        for row, labels in votes.items():
-            self.task.put(found, row, max(labels, key=labels.count))
-        return found
+        chosen = {row: max(labels, key=labels.count) for row, labels in votes.items()}
+        return column_of(len(self.given), chosen)
 
-    def _pool(self, verdicts: Targets, people: Mapping[int, LabelValue]) -> Targets | None:
+    @cached_property
+    def _agreed(self) -> Labels:
+        """The verdict of each unit on which the small model says the same."""
+        task, verdicts = self.task, self._verdicts
+        units = task.units(
+            {"given": self.given, "judges": verdicts, "predicted": self.predicted.labels}
+        )
+        given, said, small = (
+            task.codes(units, labels) for labels in (self.given, verdicts, self.predicted.labels)
+        )
+        agreed = task.labels(units, np.where((said == small) & (said != SILENT), said, given))
+        # Where there was no label, only a verdict that agrees in every unit makes one.
+        whole = has_label(self.given) | ~differs(verdicts, self.predicted.labels)
+        return np.where(whole, agreed, self.given)
+
+    def _pool(self, verdicts: Labels, people: Mapping[int, LabelValue]) -> Labels | None:
         """A log-linear pool of model, given label and verdict, its three weights fitted."""
-        if not self.given.exclusive or len(people) < FEWEST_TO_FIT:
+        task, units = self.task, self.predicted.units
+        if not is_one_choice(task) or len(people) < FEWEST_TO_FIT:
             return None
-        log_model = np.log(np.clip(self.pred_probs, FLOOR, 1))
-        sources = (log_model, self.given.matrix, verdicts.matrix)
+        classes = np.arange(units.width)
+        given, said = (
+            task.codes(units, labels)[:, None] == classes for labels in (self.given, verdicts)
+        )
+        sources = (np.log(np.clip(self.predicted.beliefs, FLOOR, 1)), given, said)
         rows = np.array(list(people), dtype=np.int64)
-        code = {name: column for column, name in enumerate(self.task.class_names)}
-        truth = np.array([code[str(label)] for label in people.values()])
+        truth = task.codes(units, column_of(units.rows, people))[rows].astype(np.int64)
         features = np.stack([source[rows].astype(np.float64) for source in sources], axis=2)
         weights = _fit_pool(features, truth)
         total = sum(w * source for w, source in zip(weights, sources, strict=True))
-        return self.task.predicted(np.asarray(total, dtype=np.float32))
-
-
-def _where(chosen: NDArray[np.bool_], one: Targets, other: Targets) -> Targets:
-    """The labels of `one` on the chosen rows, of `other` on the rest."""
-    return Targets(
-        np.where(chosen[:, None], one.matrix, other.matrix),
-        np.where(chosen, one.known, other.known), one.exclusive,
-    )  # fmt: skip
+        return task.labels(units, best(np.asarray(total, dtype=np.float32)))
 
 
 def _fit_pool(features: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.agreement.intervals import LEVEL, Figure
-from llm_relabel.records import LabelValue, Targets
-from llm_relabel.tasks import Task
+from llm_relabel.units import Labels, LabelValue, column, differs
 
 FOLDS = 4
 DRAWS = 20_000
@@ -23,13 +22,13 @@ Values = NDArray[np.float64]
 class Audits:
     """A probability sample of rows with people's labels.
 
-    `rows` (n,) are row numbers, `truth` their labels as Targets of n rows; `stratum` (n,) codes,
+    `rows` (n,) are row numbers, `truth` (n,) their labels; `stratum` (n,) codes,
     `sizes` (strata,) how many rows each stratum has in the data, `unsure` (strata,) how many more
     were drawn of it without an answer that counts; None where there are none.
     """
 
     rows: NDArray[np.int64]
-    truth: Targets
+    truth: Labels
     stratum: NDArray[np.int64]
     sizes: Values
     unsure: Values | None = None
@@ -37,15 +36,13 @@ class Audits:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def right(self, task: Task, labels: Targets) -> Values:
+    def right(self, labels: Labels) -> Values:
         """(n,) 1 where `labels` (of all rows) are the audited label, else 0."""
-        theirs = Targets(labels.matrix[self.rows], labels.known[self.rows], labels.exclusive)
-        return np.asarray(~task.differs(theirs, self.truth), dtype=np.float64)
+        return np.asarray(~differs(labels[self.rows], self.truth), dtype=np.float64)
 
-    def people(self, task: Task, chosen: NDArray[np.bool_]) -> dict[int, LabelValue]:
+    def people(self, chosen: NDArray[np.bool_]) -> dict[int, LabelValue]:
         """The audited labels of the chosen audits, by row."""
-        places = np.flatnonzero(chosen).tolist()
-        return {int(self.rows[place]): task.decode(self.truth, place) for place in places}
+        return dict(zip(self.rows[chosen].tolist(), self.truth[chosen].tolist(), strict=True))
 
     def mean(self, values: Values) -> float:
         """The mean over all rows of the data, estimated from (n,) audited values by strata."""
@@ -113,7 +110,7 @@ class Audits:
 
 
 def make_audits(
-    task: Task, rows: Sequence[int], labels: Sequence[LabelValue],
+    rows: Sequence[int], labels: Sequence[LabelValue],
     cells: Sequence[tuple[Any, float]], unanswered: Sequence[tuple[Any, float]] = (),
 ) -> Audits:  # fmt: skip
     """Audits from `rows` that were drawn: `cells` are their strata, each with the one probability
@@ -128,14 +125,7 @@ def make_audits(
     every = np.arange(len(names))[:, None] == stratum
     drawn = every.sum(axis=1) + np.array([list(unanswered).count(name) for name in names])
     sizes = drawn / np.array([probability for _, probability in names], dtype=np.float64)
-    places = np.flatnonzero(answered).tolist()
-    truth = Targets(
-        np.zeros((len(places), len(task.class_names)), dtype=np.bool_),
-        np.zeros(len(places), dtype=np.bool_), task.exclusive,
-    )  # fmt: skip
-    for at, place in enumerate(places):
-        task.put(truth, at, labels[place])
     return Audits(
-        np.array(rows, dtype=np.int64)[answered], truth, stratum[answered],
+        np.array(rows, dtype=np.int64)[answered], column(labels)[answered], stratum[answered],
         np.asarray(sizes, dtype=np.float64), (every & ~answered).sum(axis=1).astype(np.float64),
     )  # fmt: skip

@@ -13,7 +13,8 @@ from llm_relabel.agreement.intervals import lower_bounds
 from llm_relabel.agreement.paired import mcnemar
 from llm_relabel.audit.candidates import Evidence
 from llm_relabel.audit.checks import FOLDS, Audits, Values
-from llm_relabel.records import Targets
+from llm_relabel.tasks import is_one_choice
+from llm_relabel.units import Labels, differs, has_label
 
 # Audited changes that fixed or broke a label, from which on a class is judged by itself; changes
 # from wrong to wrong say nothing of which label is better.
@@ -30,19 +31,19 @@ class Choice:
     exact p-value of the chosen policy against keeping the given labels; `gate` says for each
     group of changes what the audits showed. `right` (n,) is whether each audit found the label
     right that the same procedure gave without that audit: it certifies. `right_as_chosen` (n,)
-    lets each audit have its part in the choice and the gate. `unaided` (n rows) are the labels that
+    lets each audit have its part in the choice and the gate. `unaided` (n,) are the labels that
     the audited rows would have if people had not answered on them.
     """
 
     policy: str
-    labels: Targets
+    labels: Labels
     rejected: Mask
     estimates: Mapping[str, float]
     p: float
     gate: list[dict[str, Any]]
     right: Values
     right_as_chosen: Values
-    unaided: Targets
+    unaided: Labels
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class _Seen:
     """One policy as the audits see it, learned without each audit: its label, whether that is
     right, and the group of its change, -1 where nothing changes. All of n rows."""
 
-    labels: Targets
+    labels: Labels
     right: Values
     group: NDArray[np.int64]
 
@@ -61,20 +62,18 @@ def choose(
 ) -> Choice:  # fmt: skip
     """Choose among all policies (`auto`) or gate one of them, by cross-fitted audits."""
     task, given = evidence.task, evidence.given
-    old = audits.right(task, given)
+    old = audits.right(given)
     seen = _cross_fitted(evidence, audits, seed)
     names = [policy] if policy != "auto" else list(seen)
-    gate = _Gate(task.class_names, old, min_precision, gated=gated)
+    gate = _Gate(task.names, old, min_precision, gated=gated)
     with_all = {name: _gated(seen[name], gate.passes(seen[name]), old) for name in names}
     estimates = {name: audits.mean(right) for name, right in with_all.items()}
     final = max(names, key=lambda name: estimates[name])
     everyone = np.ones(len(audits), dtype=np.bool_)
-    labels = evidence.candidates(audits.people(task, everyone))[final]
-    group = _groups(given, labels, len(task.class_names))
+    labels = evidence.candidates(audits.people(everyone))[final]
+    group = _groups(evidence, labels)
     rejected = (group >= 0) & ~gate.passes(seen[final])[group]
-    labels = labels.copy()
-    labels.matrix[rejected] = given.matrix[rejected]
-    labels.known[rejected] = given.known[rejected]
+    labels = np.where(rejected, given, labels)
     right = with_all[final]
     return Choice(
         policy=final,
@@ -112,41 +111,36 @@ def _gated(seen: _Seen, passes: Mask, old: Values) -> Values:
     return np.where((seen.group < 0) | passes[seen.group], seen.right, old)
 
 
-def _unaided(seen: _Seen, passes: Mask, given: Targets, audits: Audits) -> Targets:
+def _unaided(seen: _Seen, passes: Mask, given: Labels, audits: Audits) -> Labels:
     """The labels of the audited rows that the gate leaves, learned without each."""
-    applied, rows = (seen.group < 0) | passes[seen.group], audits.rows
-    return Targets(
-        np.where(applied[:, None], seen.labels.matrix, given.matrix[rows]),
-        np.where(applied, seen.labels.known, given.known[rows]), given.exclusive,
-    )  # fmt: skip
+    applied = (seen.group < 0) | passes[seen.group]
+    return np.where(applied, seen.labels, given[audits.rows])
 
 
 def _cross_fitted(evidence: Evidence, audits: Audits, seed: int) -> dict[str, _Seen]:
     """Every policy at the audited rows, each row's labels learned from the other folds."""
-    task, folds = evidence.task, audits.folds(seed)
-    classes = len(task.class_names)
+    folds, rows = audits.folds(seed), audits.rows
     seen: dict[str, _Seen] = {}
     for fold in range(FOLDS):
         held = folds == fold
-        for name, labels in evidence.candidates(audits.people(task, ~held)).items():
+        for name, labels in evidence.candidates(audits.people(~held)).items():
             each = seen.setdefault(name, _nothing_seen(evidence.given, audits))
-            each.labels.matrix[held] = labels.matrix[audits.rows[held]]
-            each.labels.known[held] = labels.known[audits.rows[held]]
-            each.right[held] = audits.right(task, labels)[held]
-            each.group[held] = _groups(evidence.given, labels, classes)[audits.rows[held]]
+            each.labels[held] = labels[rows[held]]
+            each.right[held] = audits.right(labels)[held]
+            each.group[held] = _groups(evidence, labels)[rows[held]]
     return seen
 
 
-def _nothing_seen(given: Targets, audits: Audits) -> _Seen:
+def _nothing_seen(given: Labels, audits: Audits) -> _Seen:
     rows = audits.rows
-    labels = Targets(given.matrix[rows].copy(), given.known[rows].copy(), given.exclusive)
-    return _Seen(labels, np.zeros(len(rows)), np.full(len(rows), -1, dtype=np.int64))
+    return _Seen(given[rows], np.zeros(len(rows)), np.full(len(rows), -1, dtype=np.int64))
 
 
 class _Gate:
     """Which groups of changes are proved.
 
-    A group is the changes to one label (of multi-label: all changes together). It passes where
+    A group is the changes to one label (where items have several units: all changes together). It
+    passes where
     the one-sided 95% bound of P(new right | exactly one of old and new is right) is above a
     half: by its own audits where there are enough, otherwise by those of all changes. With
     `min_precision` the bound of P(new right) must reach that, too. A label where none was cannot
@@ -162,7 +156,7 @@ class _Gate:
         self._gated = gated
 
     def passes(self, seen: _Seen) -> Mask:
-        """(classes + 1,) by group; the last is that of multi-label changes."""
+        """(classes + 1,) by group; the last is that of items of several units."""
         return self._decided(self._counts(seen))
 
     def passes_without_each(self, seen: _Seen) -> Mask:
@@ -222,8 +216,11 @@ def _decisive(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(counts[..., 2] + counts[..., 3])
 
 
-def _groups(given: Targets, labels: Targets, classes: int) -> NDArray[np.int64]:
+def _groups(evidence: Evidence, labels: Labels) -> NDArray[np.int64]:
     """(rows,) the group of each change of a label, -1 where nothing changes or none was."""
-    changed = given.known & labels.known & (given.matrix != labels.matrix).any(axis=1)
-    group = labels.matrix.argmax(axis=1) if given.exclusive else np.full(len(changed), classes)
+    task, given = evidence.task, evidence.given
+    changed = has_label(given) & has_label(labels) & differs(given, labels)
+    group = np.full(len(changed), len(task.names))
+    if is_one_choice(task):
+        group = task.codes(evidence.predicted.units, labels).astype(np.int64)
     return np.where(changed, group, -1)

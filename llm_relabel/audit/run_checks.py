@@ -14,9 +14,8 @@ from llm_relabel.audit.certificate import certify
 from llm_relabel.audit.checks import Audits, make_audits
 from llm_relabel.audit.choosing import Choice, choose
 from llm_relabel.preparation import Prepared
-from llm_relabel.records import LabelValue, Targets
 from llm_relabel.review import Asked, SpotCheck
-from llm_relabel.tasks import Task
+from llm_relabel.units import Labels, LabelValue
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,13 @@ class Audited:
     facts: dict[str, Any]
     audits: Audits | None = None
 
-    def certified(self, task: Task) -> Targets | None:
+    def certified(self) -> Labels | None:
         """The labels that the certificate is of."""
         if self.choice is None:
             return None
         labels = self.choice.labels.copy()
         for row, label in self.people.items():
-            task.put(labels, row, label)
+            labels[row] = label
         return labels
 
     def against(self, before: Audited) -> tuple[float, float] | None:
@@ -97,7 +96,6 @@ def decide_by(
         )
         return Audited(people, None, facts)
     audits: Audits = make_audits(
-        prepared.task,
         [row_of[check.id] for check in drawn],
         [check.answer for check in drawn],
         # Rows of one stratum that further draws gave different chances stand for different numbers.

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from llm_relabel.data.label_cells import LabelCells
 from llm_relabel.data.source import Source
-from llm_relabel.records import Item, LabelValue
+from llm_relabel.records import Item
+from llm_relabel.units import LabelValue
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import Cell, is_missing
 from llm_relabel.errors import DataError
-from llm_relabel.records import LabelValue
+from llm_relabel.units import LabelValue
 
 # Written any other way, a number would come back as another name.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")

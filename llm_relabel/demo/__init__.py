@@ -40,7 +40,7 @@ def run_demo(output: Path, progress: Progress) -> str:
 
 def _examples(runner: JobRunner) -> list[str]:
     """A few repaired flips, and rows that nobody flipped: real annotation errors, perhaps."""
-    data, task = runner.prepared.dataset, runner.prepared.task
+    data = runner.prepared.dataset
     gold = runner.prepared.gold
     row_of = {item_id: row for row, item_id in enumerate(data.ids.to_pylist())}
     repaired: list[str] = []
@@ -48,7 +48,7 @@ def _examples(runner: JobRunner) -> list[str]:
     for line in in_force(RunFolder(runner.run.path).changes()):
         row = row_of[line["id"]]
         told = f"  {line['old']} -> {line['new']}:  {' '.join(data.text[row].as_py().split())}"
-        published = task.decode(gold, row) if gold is not None else None
+        published = gold[row] if gold is not None else None
         (untouched if published == line["old"] else repaired).append(told)
     return [
         "Repaired, for example:",

@@ -26,8 +26,9 @@ from llm_relabel.agreement.paired import mcnemar
 from llm_relabel.evaluation.asking import Desk, as_issues
 from llm_relabel.evaluation.gold_set import GoldSet
 from llm_relabel.planning import AskPlanner
-from llm_relabel.records import Ask, Evidence, LabelIssue, LabelValue, Verdict
+from llm_relabel.records import Ask, Evidence, LabelIssue, Verdict
 from llm_relabel.tasks import Task
+from llm_relabel.units import LabelValue
 
 # A pull that no interval tells from nothing, or that is smaller, is no reason to hide labels.
 WORTH_A_CHANGE = 0.02
@@ -64,16 +65,16 @@ def run_arms(desk: Desk, gold: GoldSet, count: int) -> dict[str, Any]:
 
 
 def _subjects(desk: Desk, gold: GoldSet, places: Sequence[int], judge: str) -> list[Subject]:
-    prepared, probs = desk.variant.prepared, desk.variant.pred_probs
+    prepared, predicted = desk.variant.prepared, desk.variant.predicted
     task, found = prepared.task, []
-    planner = AskPlanner(prepared, 0, probs)
+    planner = AskPlanner(prepared, 0, predicted)
 
     def ask(issue: LabelIssue, evidence: Evidence, **choice: Any) -> Ask:
         return planner.ask(issue, judge=judge, purpose="anchoring", evidence=evidence, **choice)
 
     rows = gold.rows[np.array(places, dtype=np.int64)]
-    for place, issue in zip(places, as_issues(prepared, probs, rows), strict=True):
-        truth = gold.task.decode(gold.truth, place)
+    for place, issue in zip(places, as_issues(prepared, predicted, rows), strict=True):
+        truth = gold.truth[place]
         referenced = ask(issue, "referenced")
         rng = random.Random(f"{prepared.job.seed}:planted:{issue.id}")
         avoid = tuple(
@@ -81,7 +82,7 @@ def _subjects(desk: Desk, gold: GoldSet, places: Sequence[int], judge: str) -> l
             for label in (issue.current_label, issue.predicted_label, truth)
             if label is not None
         )
-        planted = task.other_label(avoid, rng)
+        planted = task.decoy(avoid, rng)
         turned = referenced.candidates[::-1]
         asks = {
             "blind": ask(issue, "blind"),
@@ -107,7 +108,7 @@ def _rates(
         verdict = verdicts.get(ask.ask_id) if ask is not None else None
         if verdict is None or verdict.outcome == "failed":
             return _FAILED
-        return task.check_label(verdict.answer) if verdict.outcome == "answer" else _ABSTAINED
+        return task.check(verdict.answer) if verdict.outcome == "answer" else _ABSTAINED
 
     table = {arm: [said(subject, arm) for subject in subjects] for arm in ARMS}
     old = [subject.old for subject in subjects]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,11 @@ from llm_relabel.judge import Judge, Judges, RoundEvidence, open_judges
 from llm_relabel.judge.asking import ask_all
 from llm_relabel.judge_settings import PEOPLE, JudgeMember
 from llm_relabel.planning import AskPlanner
-from llm_relabel.preparation import Prepared, labels_sha256, prepare
+from llm_relabel.predictions import Predicted
+from llm_relabel.preparation import Prepared, prepare
 from llm_relabel.progress import Progress
 from llm_relabel.records import Ask, LabelIssue, Verdict
+from llm_relabel.units import column, differs, has_label, label_json
 
 VERDICTS = "verdicts.jsonl"
 OWN = "the job's own"
@@ -35,7 +37,7 @@ class Variant:
 
     name: str
     prepared: Prepared
-    pred_probs: NDArray[np.float32]
+    predicted: Predicted
 
 
 def job_to_evaluate(job: Job, judges: Sequence[str], recorded: Sequence[str]) -> Job:
@@ -101,21 +103,24 @@ def variant_of(base: Variant, path: Path, name: str) -> Variant:
     job, path = base.prepared.job, path.resolve()
     if path.suffix in (".jinja", ".j2"):
         judge = job.judge.model_copy(update={"template": str(path)})
-        return Variant(name, prepare(job.model_copy(update={"judge": judge})), base.pred_probs)
+        return Variant(name, prepare(job.model_copy(update={"judge": judge})), base.predicted)
     if path.suffix not in (".yaml", ".yml"):
         raise JobError(
             f"--prompt {str(path)!r}: expected a template (.jinja) or label definitions (.yaml)"
         )
     prepared = prepare(job.model_copy(update={"labels": str(path)}))
-    names, wanted = prepared.task.class_names, base.prepared.task.class_names
+    names, wanted = prepared.task.names, base.prepared.task.names
     if set(names) != set(wanted):
         differing = ", ".join(sorted(set(names) ^ set(wanted)))
         raise DefinitionsError(
             f"--prompt {str(path)!r} must define the same labels as the job; only one of them "
             f"defines {differing}"
         )
-    columns = [wanted.index(name) for name in names]
-    return Variant(name, prepared, base.pred_probs[:, columns])
+    found, task = base.predicted.predictions, prepared.task
+    # A tuple of labels stands in the order of the definitions.
+    labels = column(task.check(label_json(label)) for label in found.labels.tolist())
+    predicted = Predicted(task, prepared.given, prepared.given, replace(found, labels=labels))
+    return Variant(name, prepared, predicted)
 
 
 class Desk:
@@ -144,10 +149,12 @@ class Desk:
         """One question for each judge and row, with the evidence that the job names."""
         prepared = self.variant.prepared
         states = {
-            judge.name: labels_sha256(prepared.given) for judge in self.judges if not judge.settled
+            judge.name: prepared.labels_sha256(prepared.given)
+            for judge in self.judges
+            if not judge.settled
         }
-        planner = AskPlanner(prepared, 0, self.variant.pred_probs, states)
-        issues = as_issues(prepared, self.variant.pred_probs, rows)
+        planner = AskPlanner(prepared, 0, self.variant.predicted, states)
+        issues = as_issues(prepared, self.variant.predicted, rows)
         return [
             planner.ask(issue, judge=judge.name, purpose="label")
             for judge in self.judges
@@ -171,17 +178,15 @@ class Desk:
             name: left for name, theirs in by_judge.items()
             if (left := [ask for ask in theirs if ask.ask_id not in found])
         }  # fmt: skip
-        predicted = prepared.task.predicted(self.variant.pred_probs)
+        predicted, given = self.variant.predicted.labels, prepared.given
         # As in a run: the rows that the small model does not doubt. None votes for itself.
-        trusted = prepared.given.known & ~prepared.task.differs(prepared.given, predicted)
+        trusted = has_label(given) & ~differs(given, predicted)
         with (
             journal.Journal(self._folder / VERDICTS) as written,
             self._progress.step(title) as step,
         ):
             model = prepared.small_model(step)
-            evidence = RoundEvidence(
-                lambda: model.embeddings, prepared.given, trusted, prepared.dataset.groups
-            )
+            evidence = RoundEvidence(model, given, trusted, prepared.dataset.groups)
 
             judge_of = {ask.ask_id: ask.judge for ask in asks}
 
@@ -214,7 +219,7 @@ def open_desk(variant: Variant, folder: Path, loop: asyncio.Runner, progress: Pr
     spent = sum(line.get("cost") or 0.0 for line in journal.read_lines(folder / VERDICTS))
     judges = open_judges(
         prepared.job, prepared.task, prepared.definitions,
-        cache=prepared.cache, embed=model.encode, spent=spent, folder=folder,
+        cache=prepared.cache, model=model, spent=spent, folder=folder,
     )  # fmt: skip
     return Desk(variant, judges, folder, loop, progress)
 
@@ -233,22 +238,17 @@ def _fingerprints(prepared: Prepared) -> dict[str, str]:
 
 
 def as_issues(
-    prepared: Prepared, pred_probs: NDArray[np.float32], rows: NDArray[np.int64]
+    prepared: Prepared, predicted: Predicted, rows: NDArray[np.int64]
 ) -> list[LabelIssue]:
     """Rows as issues, whether anybody doubts them or not, so that they are asked about alike."""
-    task = prepared.task
-    predicted = task.predicted(pred_probs[rows])
-    found = []
-    for place, row in enumerate(rows.tolist()):
-        label = task.decode(prepared.given, row) if prepared.given.known[row] else None
-        found.append(
-            LabelIssue(
-                row=row, id=prepared.dataset.ids[row].as_py(), given_label=label,
-                current_label=label, predicted_label=task.decode(predicted, place),
-                label_quality=1.0, reason="low_quality",
-            )
-        )  # fmt: skip
-    return found
+    return [
+        LabelIssue(
+            row=row, id=prepared.dataset.ids[row].as_py(), given_label=prepared.given[row],
+            current_label=prepared.given[row], predicted_label=predicted.labels[row],
+            label_quality=1.0, reason="low_quality",
+        )
+        for row in rows.tolist()
+    ]  # fmt: skip
 
 
 def _unheard(done: int, total: int) -> None:

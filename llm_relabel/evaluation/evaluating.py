@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llm_relabel.agreement.judged import Answers, right
 from llm_relabel.api import open_job
@@ -22,11 +21,14 @@ from llm_relabel.evaluation.gold_set import GoldSet, read_gold
 from llm_relabel.job import Job
 from llm_relabel.journal import write_lines
 from llm_relabel.judge.asking import outside_event_loops
-from llm_relabel.predictions import load_saved, train
+from llm_relabel.models import Predictions
+from llm_relabel.predictions import Predicted, load_saved, train
 from llm_relabel.preparation import Prepared, prepare
 from llm_relabel.progress import Progress, Silent
 from llm_relabel.provenance import now, versions
-from llm_relabel.records import Verdict, label_json
+from llm_relabel.records import Verdict
+from llm_relabel.tasks import is_one_choice
+from llm_relabel.units import label_json
 
 GIVEN, MODEL = "given labels", "small model"
 
@@ -99,8 +101,7 @@ class _Evaluation:
         for warning in (*prepared.warnings, *gold.warnings):
             self._progress.note(f"Warning: {warning}")
         self._check(prepared, anchoring, small_model=small_model)
-        probs = self._predictions(prepared, wanted=small_model)
-        base = Variant(OWN, prepared, probs)
+        base = Variant(OWN, prepared, self._predicted(prepared, wanted=small_model))
         # All variants are read before the first question is paid for.
         names = [path.name for path in prompts]
         variants = [base]
@@ -126,34 +127,29 @@ class _Evaluation:
                 "or anchoring); leave the small model in, or set judge.evidence=blind"
             )
 
-    def _predictions(self, prepared: Prepared, *, wanted: bool) -> NDArray[np.float32]:
-        """`pred_probs` (rows, classes): the user's, those of the job's run, or trained now."""
-        if not wanted:
-            return np.full(
-                (len(prepared.dataset), len(prepared.task.class_names)),
-                1 / len(prepared.task.class_names), dtype=np.float32,
-            )  # fmt: skip
+    def _predicted(self, prepared: Prepared, *, wanted: bool) -> Predicted:
+        """The small model's predictions: the user's, those of the job's run, or made now."""
+        if not wanted:  # nothing reads them
+            given = prepared.given
+            return Predicted(prepared.task, given, given, Predictions(given, {}, ()))
         if (why := prepared.untrainable) is not None and prepared.own_predictions is None:
             raise JobError(f"data {prepared.job.data.path!r}: {why}; leave it out with --no-model")
         path = prepared.job.output_path / "round-1" / "predictions.parquet"
-        if (saved := load_saved(path, prepared.given)) is not None:
-            return saved.pred_probs
+        if (saved := load_saved(path, prepared, prepared.given)) is not None:
+            return saved
         with self._progress.step("Small model, out of fold") as step:
-            return train(prepared, prepared.small_model(step), prepared.given).pred_probs
+            return train(prepared, prepared.small_model(step), prepared.given)
 
     def _references(self, base: Variant, gold: GoldSet, *, small_model: bool) -> None:
         """The given labels and the small model, held against gold as if they were judges."""
         prepared, rows = base.prepared, gold.rows
-        given = prepared.given
         nothing = np.full(len(rows), np.nan)
-        self._answers[GIVEN] = Answers(given.matrix[rows], given.known[rows], nothing)
+        self._answers[GIVEN] = Answers(prepared.given[rows], nothing)
         if small_model:
-            probs = base.pred_probs[rows]
-            predicted = prepared.task.predicted(probs)
-            belief = probs.max(1).astype(np.float64) if prepared.task.exclusive else nothing
-            self._answers[MODEL] = Answers(
-                predicted.matrix, np.ones(len(rows), dtype=np.bool_), np.clip(belief, 0, 1)
-            )
+            labels, belief = base.predicted.labels, nothing
+            if is_one_choice(prepared.task):
+                belief = base.predicted.quality_of(labels)[rows].astype(np.float64)
+            self._answers[MODEL] = Answers(labels[rows], belief)
 
     def _ask(
         self, variant: Variant, gold: GoldSet, anchoring: int, *, several: bool
@@ -180,19 +176,17 @@ class _Evaluation:
         prepared = desk.variant.prepared
         ids = prepared.dataset.ids
         wanted = [ids[row].as_py() for row in gold.rows.tolist()]
-        base = _class_order(gold, prepared)
-        answers, took = answers_of(prepared.task, wanted, verdicts)
-        answers = Answers(answers.labels[:, base], answers.answered, answers.confidence)
+        # By the gold's own task: a variant may list the labels in another order.
+        answers, took = answers_of(gold.task, wanted, verdicts)
         self._answers[name], self._took[name] = answers, took
-        hits = right(gold.truth.matrix, answers)
-        task = gold.task
+        hits = right(gold.truth, answers)
         for place, item_id in enumerate(wanted):
             verdict = verdicts[item_id]
             self._lines.append({
                 "id": item_id, "judge": name, "label": verdict.answer,
                 "confidence": verdict.confidence, "rationale": verdict.rationale,
                 "outcome": verdict.outcome, "reason": verdict.reason,
-                "gold": label_json(task.decode(gold.truth, place)), "right": bool(hits[place]),
+                "gold": label_json(gold.truth[place]), "right": bool(hits[place]),
                 "prompt_sha256": verdict.prompt_sha256,
             })  # fmt: skip
 
@@ -206,8 +200,8 @@ class _Evaluation:
             "at": now(),
             "items": len(gold.rows),
             "rows": len(prepared.dataset),
-            "classes": list(prepared.task.class_names),
-            "exclusive": prepared.task.exclusive,
+            "classes": list(prepared.task.names),
+            "exclusive": is_one_choice(prepared.task),
             "evidence": section.evidence,
             "warnings": [*prepared.warnings, *gold.warnings],
             **compared,
@@ -218,9 +212,3 @@ class _Evaluation:
         write_lines(self._folder / writing.ANSWERS, self._lines)
         writing.write(self._folder, figures)
         return Agreement(self._folder, figures)
-
-
-def _class_order(gold: GoldSet, prepared: Prepared) -> list[int]:
-    """Where the gold's classes stand among those of a variant, which may list them otherwise."""
-    names = list(prepared.task.class_names)
-    return [names.index(name) for name in gold.task.class_names]

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.agreement import measures, paired, raters
-from llm_relabel.agreement.judged import Answers, figures, right
+from llm_relabel.agreement.judged import Answers, choice_codes, figures, right
 from llm_relabel.evaluation.gold_set import GoldSet
-from llm_relabel.records import LabelValue, Targets, Verdict
-from llm_relabel.tasks import Task
+from llm_relabel.records import Verdict
+from llm_relabel.tasks import Task, is_one_choice
+from llm_relabel.units import no_labels
 
 
 def answers_of(
@@ -25,11 +26,7 @@ def answers_of(
     `verdicts` are by item id; an item without one counts as failed.
     """
     count = len(ids)
-    targets = Targets(
-        np.zeros((count, len(task.class_names)), dtype=np.bool_),
-        np.zeros(count, dtype=np.bool_),
-        task.exclusive,
-    )
+    labels = no_labels(count)
     confidence = np.full(count, np.nan)
     outcomes: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
@@ -39,8 +36,7 @@ def answers_of(
         if verdict is None or verdict.outcome != "answer":
             reasons[str(verdict.reason if verdict is not None else "not_asked")] += 1
             continue
-        label: LabelValue = task.check_label(verdict.answer)
-        task.put(targets, place, label)
+        labels[place] = task.check(verdict.answer)
         if verdict.confidence is not None:
             confidence[place] = verdict.confidence
     seconds = np.array([v.seconds for v in verdicts.values() if v.seconds is not None])
@@ -59,49 +55,49 @@ def answers_of(
         if not len(seconds)
         else {"p50": float(np.quantile(seconds, 0.5)), "p95": float(np.quantile(seconds, 0.95))},
     }
-    return Answers(targets.matrix, targets.known, confidence), took
+    return Answers(labels, confidence), took
 
 
 def compare(
     task: Task, gold: GoldSet, by_judge: Mapping[str, Answers], *, seed: int
 ) -> dict[str, Any]:
     """Every judge's figures, the paired tests between them, and the people where there are."""
-    truth = gold.truth.matrix
+    truth = gold.truth
     found: dict[str, Any] = {
         "judges": {
-            name: figures(truth, answers, task.class_names, exclusive=task.exclusive, seed=seed)
-            for name, answers in by_judge.items()
+            name: figures(task, truth, answers, seed=seed) for name, answers in by_judge.items()
         },
         "pairs": paired.compare({n: right(truth, a) for n, a in by_judge.items()}, seed=seed),
     }
-    if task.exclusive:
-        classes = len(task.class_names)
-        found["between"] = _between(by_judge, classes)
-        table = np.stack([_codes(answers) for answers in by_judge.values()], axis=1)
+    if is_one_choice(task):
+        codes = {name: choice_codes(task, each.labels) for name, each in by_judge.items()}
+        classes = len(task.names)
+        found["between"] = _between(codes, classes)
+        table = np.stack(list(codes.values()), axis=1)
         found["alpha_of_all"] = raters.alpha(
             raters.category_counts(table, classes), seed=seed
         ).as_json()
     if gold.raters is not None:
-        classes = len(task.class_names)
+        classes = len(task.names)
         people = raters.people_agreement(gold.raters, classes, seed=seed)
         found["people"] = {
             **people,
             "judges": {
-                name: _beside_people(gold, _codes(answers), classes, seed)
+                name: _beside_people(gold, choice_codes(task, answers.labels), classes, seed)
                 for name, answers in by_judge.items()
             },
         }
     return found
 
 
-def _between(by_judge: Mapping[str, Answers], classes: int) -> list[dict[str, Any]]:
+def _between(codes: Mapping[str, NDArray[np.int64]], classes: int) -> list[dict[str, Any]]:
     """Cohen's kappa of every pair of judges, on the items that both answered."""
     pairs = []
-    for (one, first), (other, second) in combinations(by_judge.items(), 2):
-        both = first.answered & second.answered
+    for (one, first), (other, second) in combinations(codes.items(), 2):
+        both = (first >= 0) & (second >= 0)
         if not both.any():
             continue
-        a, b = _codes(first)[both], _codes(second)[both]
+        a, b = first[both], second[both]
         kappa = float(measures.cohen_kappa(measures.confusion(a, b, classes).astype(float)))
         pairs.append({
             "judges": [one, other], "items": int(both.sum()), "same": float((a == b).mean()),
@@ -120,7 +116,3 @@ def _beside_people(
         **raters.alternative_annotator(gold.raters, codes, gold.rater_names),
         "alpha_with_people": raters.alpha(joined, seed=seed).as_json(),
     }
-
-
-def _codes(answers: Answers) -> NDArray[np.int64]:
-    return np.where(answers.answered, answers.labels.argmax(1), -1)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from llm_relabel.agreement.raters import rater_matrix
 from llm_relabel.data import read_dataset, rows_of_file
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.preparation import Prepared
-from llm_relabel.records import Targets
-from llm_relabel.tasks import InvalidAnswer, Task
+from llm_relabel.tasks import InvalidAnswer, Task, is_one_choice
+from llm_relabel.units import Labels, has_label
+from llm_relabel.units import column as label_column
 
 SHOWN = 5
 RATER_COLUMNS = ("raters", "annotators")
@@ -34,7 +34,7 @@ class GoldSet:
 
     task: Task
     rows: NDArray[np.int64]
-    truth: Targets
+    truth: Labels
     raters: NDArray[np.int64] | None
     rater_names: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -50,11 +50,8 @@ def read_gold(prepared: Prepared, path: Path | None) -> GoldSet:
     if path is None:
         if prepared.gold is None:
             raise DataError("no gold: name a file with --gold, or a column with data.gold")
-        rows = np.flatnonzero(prepared.gold.known)
-        truth = Targets(
-            prepared.gold.matrix[rows], prepared.gold.known[rows], prepared.gold.exclusive
-        )
-        return GoldSet(task, rows, truth, None, (), ())
+        rows = np.flatnonzero(has_label(prepared.gold))
+        return GoldSet(task, rows, prepared.gold[rows], None, (), ())
     found = _labels_by_id(prepared, path)
     place = {item_id: row for row, item_id in enumerate(dataset.ids.to_pylist())}
     unknown = [item_id for item_id in found if item_id not in place]
@@ -69,18 +66,16 @@ def read_gold(prepared: Prepared, path: Path | None) -> GoldSet:
         shown = ", ".join(map(repr, unknown[:SHOWN]))
         warnings.append(f"{len(unknown):,} gold ids are not in the data and are left out: {shown}")
     kept = sorted((place[item_id], item_id) for item_id in found if item_id in place)
-    column = pa.chunked_array(
-        [pa.array([found[item_id][0] for _, item_id in kept], dataset.labels.type)]
-    )
+    truth = label_column(found[item_id][0] for _, item_id in kept)
     raters: NDArray[np.int64] | None = None
     names: tuple[str, ...] = ()
     people = [found[item_id][1] for _, item_id in kept]
-    if task.exclusive and any(people):
-        codes = {name: code for code, name in enumerate(task.class_names)}
+    if is_one_choice(task) and any(people):
+        codes = {name: code for code, name in enumerate(task.names)}
         raters, listed = rater_matrix(people, codes)
         names = tuple(listed)
     return GoldSet(
-        task, np.array([row for row, _ in kept], dtype=np.int64), task.encode(column), raters,
+        task, np.array([row for row, _ in kept], dtype=np.int64), truth, raters,
         names, tuple(warnings),
     )  # fmt: skip
 
@@ -119,22 +114,22 @@ def _labels_by_id(
         if item_id in found:
             problems.setdefault("ids that occur twice", []).append(f"row {number} ({item_id!r})")
             continue
-        if isinstance(label, str) and not prepared.task.exclusive:
+        if isinstance(label, str) and not is_one_choice(prepared.task):
             label = _listed(label)
         try:
-            value = prepared.task.check_label(label if isinstance(label, list) else str(label))
+            value = prepared.task.check(label if isinstance(label, list | dict) else str(label))
         except InvalidAnswer as error:
             problems.setdefault("labels that are not defined", []).append(f"row {number}: {error}")
             continue
-        told = row.get(people) if people and prepared.task.exclusive else None
+        told = row.get(people) if people and is_one_choice(prepared.task) else None
         told = _listed(told) if isinstance(told, str) and told else told or None
-        if told is not None and (wrong := _not_raters(told, prepared.task.class_names)):
+        if told is not None and (wrong := _not_raters(told, prepared.task.names)):
             problems.setdefault(f"{people} that cannot be read", []).append(
                 f"row {number}: {wrong}"
             )
             continue
         found[str(item_id)] = (
-            list(value) if isinstance(value, tuple) else value,
+            value,
             None if told is None else {str(who): _said(label) for who, label in told.items()},
         )
     if problems:

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 from llm_relabel.errors import JobError
 from llm_relabel.judge_settings import PEOPLE, JudgeMember, JudgeSection, Prices
-from llm_relabel.records import Ask, Item, Targets, Verdict
+from llm_relabel.models import SmallModel
+from llm_relabel.records import Ask, Item, Verdict
+from llm_relabel.registry import load
+from llm_relabel.units import Labels
 
 if TYPE_CHECKING:
     from llm_relabel.definitions import LabelDefinitions
@@ -28,20 +31,17 @@ if TYPE_CHECKING:
 
 LEDGER = ".spending"
 
-EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
-
 
 @dataclass(frozen=True, slots=True)
 class RoundEvidence:
     """What one round offers a judge that decides from the data itself.
 
-    `embeddings` gives (rows, d) unit vectors when called; `targets` are the current labels;
-    `trusted` is (rows,) bool, rows that were not flagged; rows that share a number in
+    `model` is the job's small model; `labels` (rows,) are the current labels; `trusted` is (rows,) bool, rows that were not flagged; rows that share a number in
     `groups` must not vouch for each other; `number` is the round's, from 1.
     """
 
-    embeddings: Callable[[], NDArray[np.float32]]
-    targets: Targets
+    model: SmallModel
+    labels: Labels
     trusted: NDArray[np.bool_]
     groups: NDArray[np.int64]
     number: int = 1
@@ -141,13 +141,13 @@ def open_judges(
     definitions: LabelDefinitions,
     *,
     cache: Path,
-    embed: EmbedTexts,
+    model: SmallModel,
     spent: float = 0.0,
     folder: Path | None = None,
 ) -> Judges:
     """The judges that the job names, checked as far as they can be before money is spent.
 
-    `spent` is what earlier processes of this run paid, in US dollars; `folder` is the run's,
+    `model` is the small one, which judges without an LLM use. `spent` is what earlier processes of this run paid, in US dollars; `folder` is the run's,
     where the ledger and the batches are kept (None: nothing will be asked). Raises JobError.
     """
     from llm_relabel.judge.budget import Budget, Ledger
@@ -164,9 +164,13 @@ def open_judges(
     judges: dict[str, Judge] = {}
     for name, member in members.items():
         if member.provider == "embedded":
-            from llm_relabel.judge.embedded import EmbeddedJudge
-
-            judges[name] = EmbeddedJudge(definitions, exclusive=task.exclusive, embed=embed)
+            if task.embedded_judge is None:
+                raise JobError(
+                    f"judge.model 'embedded': the task {task.name!r} has no judge without an LLM; "
+                    "name a language model, `recorded/FILE` or `people`"
+                )
+            model.open()
+            judges[name] = load(task.embedded_judge)(task, definitions, model.encode)
         elif member.provider == PEOPLE:
             from llm_relabel.judge.people import PeopleJudge
 

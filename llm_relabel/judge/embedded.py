@@ -28,7 +28,9 @@ from numpy.typing import NDArray
 from llm_relabel.definitions import LabelDefinitions
 from llm_relabel.judge import RoundEvidence
 from llm_relabel.judge.neighbours import TrustedPool
-from llm_relabel.records import Ask, Item, LabelValue, Verdict
+from llm_relabel.records import Ask, Item, Verdict
+from llm_relabel.tasks import Task, is_one_choice
+from llm_relabel.units import LabelValue, counts_by_name, has_label, label_json
 
 Floats = NDArray[np.float32]
 
@@ -249,12 +251,11 @@ class EmbeddedJudge:
 
     def __init__(
         self,
+        task: Task,
         definitions: LabelDefinitions,
-        *,
-        exclusive: bool,
         embed: Callable[[Sequence[str]], Floats],
     ) -> None:
-        self._class_names, self._exclusive, self._embed = definitions.names, exclusive, embed
+        self._task, self._embed = task, embed
         self._texts = [
             [f"{name.replace('_', ' ')}: {label.definition}", *label.examples]
             for name, label in definitions.labels.items()
@@ -268,14 +269,16 @@ class EmbeddedJudge:
             flat = self._embed([text for texts in self._texts for text in texts])
             ends = np.cumsum([len(texts) for texts in self._texts])
             self._vectors = np.split(flat, ends[:-1])
+        labels, task = evidence.labels, self._task
+        units = task.units({"current": labels})
         vote = EmbeddingVote(
-            embeddings=evidence.embeddings(),
-            labels=evidence.targets.matrix,
-            trusted=evidence.trusted & evidence.targets.known,
+            embeddings=evidence.model.embeddings,
+            labels=counts_by_name(units, task.codes(units, labels)) > 0,
+            trusted=evidence.trusted & has_label(labels),
             groups=evidence.groups,
             definition_vectors=self._vectors,
-            class_names=self._class_names,
-            exclusive=self._exclusive,
+            class_names=task.names,
+            exclusive=is_one_choice(task),
         )
         rows = sorted({ask.row for ask in asks})
         self._answers = dict(zip(rows, vote.answer_many(rows), strict=True))
@@ -289,7 +292,7 @@ class EmbeddedJudge:
             return Verdict(
                 ask.ask_id, ask.id, "abstain", confidence=sure, rationale=why, reason="unsure"
             )
-        answer = list(found.label) if isinstance(found.label, tuple) else found.label
+        answer = label_json(found.label)
         return Verdict(ask.ask_id, ask.id, "answer", answer, confidence=sure, rationale=why)
 
     def stop(self, reason: str) -> None:

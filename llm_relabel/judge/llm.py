@@ -22,8 +22,9 @@ from llm_relabel.judge.metered import Bill, MeteredProvider
 from llm_relabel.judge.retry import complete_with_retry
 from llm_relabel.judge_settings import JudgeMember, Prices
 from llm_relabel.prompts import PromptBuilder
-from llm_relabel.records import AbstainOrFailure, Ask, Item, Outcome, Tokens, Verdict, label_json
+from llm_relabel.records import AbstainOrFailure, Ask, Item, Outcome, Tokens, Verdict
 from llm_relabel.tasks import Answer, InvalidAnswer, Task
+from llm_relabel.units import label_json
 
 
 @dataclass(slots=True)
@@ -31,10 +32,12 @@ class Question:
     """One request on its way to an answer.
 
     `key` names it in the cache, for ever; `asked` is what is sent next: the request itself, or
-    the re-ask after an unusable answer, and `problem` then says what was wrong with that.
+    the re-ask after an unusable answer, and `problem` then says what was wrong with that. `item`
+    is what is asked about.
     """
 
     key: str
+    item: Item
     request: ChatRequest
     asked: ChatRequest
     bill: Bill = field(default_factory=Bill)
@@ -122,14 +125,14 @@ class LLMJudge:
             base_url=provider.base_url,
             repeat=ask.repeat,
         )
-        return Question(key, request, request)
+        return Question(key, item, request, request)
 
     def recall(self, question: Question) -> Settled | None:
         """The question's end if the cache knows it."""
         if self._cache is None or (found := self._cache.get(question.key)) is None:
             return None
         try:
-            answer = self._task.parse_answer(found.text)
+            answer = self._task.parse(found.text, question.item)
         except InvalidAnswer:
             return None  # written by a version that accepted more; ask again
         return _settled(answer, question.bill, cached=True)
@@ -139,7 +142,7 @@ class LLMJudge:
         if completion.stop == "refusal":
             return Settled("failed", None, "refused", question.bill, error="the model declined")
         try:
-            answer = self._task.parse_answer(completion.text)
+            answer = self._task.parse(completion.text, question.item)
         except InvalidAnswer as error:
             problem = str(error)
             if completion.stop == "length":

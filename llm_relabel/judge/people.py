@@ -18,8 +18,9 @@ from llm_relabel.errors import AwaitingPeople, RunError
 from llm_relabel.judge import RoundEvidence
 from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.people import PeopleFolder, majority, standing
-from llm_relabel.records import Ask, Item, LabelValue, Verdict, label_json
-from llm_relabel.tasks import Task
+from llm_relabel.records import Ask, Item, Verdict
+from llm_relabel.tasks import Task, whole_item
+from llm_relabel.units import LabelValue, label_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class PeopleJudge:
 
     def _question(self, ask: Ask) -> Question:
         candidates = tuple(label_json(label) for label in ask.candidates)
-        return Question(ask.id, self._task.whole, candidates, self._round)
+        return Question(ask.id, whole_item(self._task), candidates, self._round)
 
     def _answers(
         self, folder: QuestionFolder
@@ -159,7 +160,7 @@ class PeopleJudge:
         notes = [str(line["note"]) for line in lines if line.get("note")]
         if winner is None:
             votes = Counter(
-                "unsure" if label is None else self._task.show_label(label) for label, _ in said
+                "unsure" if label is None else self._task.show(label) for label, _ in said
             )
             told = ", ".join(f"{label} {count}" for label, count in votes.most_common())
             rationale = "; ".join(notes) or (f"people disagree: {told}" if len(votes) > 1 else "")

@@ -9,8 +9,9 @@ from typing import Any
 from llm_relabel.data import rows_of_file
 from llm_relabel.errors import DataError
 from llm_relabel.judge import RoundEvidence
-from llm_relabel.records import Ask, Item, Verdict, label_json
+from llm_relabel.records import Ask, Item, Verdict
 from llm_relabel.tasks import InvalidAnswer, Task
+from llm_relabel.units import label_json
 
 
 class RecordedJudge:
@@ -32,7 +33,7 @@ class RecordedJudge:
         if labels and not any(self._defined(label) for label in labels):
             raise DataError(
                 f"recorded answers {str(path)!r}: none of the {len(labels):,} labels is defined; "
-                f"found {labels[0]!r}, defined are {', '.join(task.class_names[:10])}"
+                f"found {labels[0]!r}, defined are {', '.join(task.names[:10])}"
             )
 
     def begin_round(self, evidence: RoundEvidence, asks: Sequence[Ask]) -> None:
@@ -45,7 +46,7 @@ class RecordedJudge:
             return Verdict(ask.ask_id, ask.id, "abstain", reason="not_recorded")
         label, confidence, rationale = recorded
         try:
-            value = self._task.check_label(label)
+            value = self._task.check(label, item)
         except InvalidAnswer as error:
             return Verdict(
                 ask.ask_id, ask.id, "failed", confidence=confidence, rationale=rationale,
@@ -64,7 +65,7 @@ class RecordedJudge:
 
     def _defined(self, label: Any) -> bool:
         try:
-            self._task.check_label(label)
+            self._task.check(label)
         except InvalidAnswer:
             return False
         return True

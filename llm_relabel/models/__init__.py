@@ -1,7 +1,5 @@
-"""The small trained models: text to vectors, vectors to out-of-fold probabilities."""
+"""The small trained models: a family a file, and `model.py`, the seam that they share."""
 
-from llm_relabel.models.encoder import Encoder
-from llm_relabel.models.own_predictions import load_predictions
-from llm_relabel.models.small_model import SmallModel
+from llm_relabel.models.model import Predictions, SmallModel
 
-__all__ = ["Encoder", "SmallModel", "load_predictions"]
+__all__ = ["Predictions", "SmallModel"]

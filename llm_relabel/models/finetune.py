@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from llm_relabel.models.calibration import calibrate
 from llm_relabel.models.encoder import MAX_TOKENS, Encoder, mean_pool
-from llm_relabel.records import Targets
+from llm_relabel.models.targets import Targets
 
 Report = Callable[[int, int], None]
 Floats = NDArray[np.float32]

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_relabel.records import Targets
 from llm_relabel.report.reading import RunRead
+from llm_relabel.tasks import is_one_choice
+from llm_relabel.units import Labels, counts_by_name, differs, has_label
 
 MATRIX_CLASSES = 12  # more cells than these squared cannot be read on a phone
 CONFUSABLE = 8
@@ -17,14 +18,15 @@ NO_LABEL = "(no label)"
 
 def by_class(read: RunRead) -> list[dict[str, Any]]:
     """Rows of each class before and after, in definition order; classes without any left out."""
-    before, after = _counts(read.given), _counts(read.final)
+    before, after = (_counts(read, labels).sum(0) for labels in (read.given, read.final))
     found = [
         {"label": name, "before": int(before[c]), "after": int(after[c])}
         for c, name in enumerate(read.names)
     ]
     found.append({
         "label": NO_LABEL,
-        "before": int((~read.given.known).sum()), "after": int((~read.final.known).sum()),
+        "before": int((~has_label(read.given)).sum()),
+        "after": int((~has_label(read.final)).sum()),
     })  # fmt: skip
     return [entry for entry in found if entry["before"] or entry["after"]]
 
@@ -32,14 +34,14 @@ def by_class(read: RunRead) -> list[dict[str, Any]]:
 def confusions(read: RunRead) -> list[dict[str, Any]]:
     """Matrices of the newest round: the small model against current labels, and against gold.
 
-    Only for classes that exclude each other. Of many classes the ones confused most are shown,
+    Only where every item is one unit. Of many classes the ones confused most are shown,
     and `left_out` counts the others.
     """
-    if not read.task.exclusive or not read.rounds:
+    if not is_one_choice(read.task) or not read.rounds:
         return []
     last = read.rounds[-1]
     found = [_matrix(read, "current label", last.current, last.predicted)]
-    if read.gold is not None and read.gold.known.any():
+    if read.gold is not None and has_label(read.gold).any():
         found.append(_matrix(read, "trusted label", read.gold, last.predicted))
     return found
 
@@ -53,8 +55,8 @@ def confusable(read: RunRead) -> list[dict[str, Any]]:
     if not read.rounds:
         return []
     first = read.rounds[0]
-    moved = _between(read.given, read.final)
-    confused = _between(first.current, first.predicted)
+    moved = _between(read, read.given, read.final)
+    confused = _between(read, first.current, first.predicted)
     both = moved + confused
     both = np.triu(both + both.T, k=1)
     largest = np.argsort(-both, axis=None, kind="stable")[:CONFUSABLE]
@@ -72,9 +74,9 @@ def confusable(read: RunRead) -> list[dict[str, Any]]:
     return pairs
 
 
-def _matrix(read: RunRead, against: str, truth: Targets, predicted: Targets) -> dict[str, Any]:
-    rows = truth.known & predicted.known
-    counts = _product(truth.matrix[rows], predicted.matrix[rows])
+def _matrix(read: RunRead, against: str, truth: Labels, predicted: Labels) -> dict[str, Any]:
+    rows = has_label(truth) & has_label(predicted)
+    counts = _product(_counts(read, truth)[rows], _counts(read, predicted)[rows])
     off = counts - np.diag(np.diag(counts))
     used = np.flatnonzero(counts.sum(0) + counts.sum(1))
     mistaken = (off.sum(0) + off.sum(1))[used]
@@ -89,22 +91,23 @@ def _matrix(read: RunRead, against: str, truth: Targets, predicted: Targets) -> 
     }
 
 
-def _between(one: Targets, other: Targets) -> NDArray[np.int64]:
-    """(classes, classes) rows that have the first class in `one` only, the second in `other`."""
-    rows = one.known & other.known
-    differing = rows & (one.matrix != other.matrix).any(1)
-    left, right = one.matrix[differing], other.matrix[differing]
-    return _product(left & ~right, right & ~left)
+def _between(read: RunRead, one: Labels, other: Labels) -> NDArray[np.int64]:
+    """(names, names) how often an item has the first in `one` only, the second in `other`."""
+    rows = has_label(one) & has_label(other) & differs(one, other)
+    left, right = _counts(read, one)[rows], _counts(read, other)[rows]
+    return _product(np.maximum(left - right, 0), np.maximum(right - left, 0))
 
 
-def _product(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _product(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
     # float64 holds every count exactly, and its product is the fast one.
     product = left.T.astype(np.float64) @ right.astype(np.float64)
     return np.asarray(np.rint(product), dtype=np.int64)
 
 
-def _counts(labels: Targets) -> NDArray[np.int64]:
-    return np.asarray(labels.matrix[labels.known].sum(0), dtype=np.int64)
+def _counts(read: RunRead, labels: Labels) -> NDArray[np.int64]:
+    """(rows, names) how often each item has each name; 0 where its label is missing."""
+    units = read.task.units({"labels": labels})
+    return counts_by_name(units, read.task.codes(units, labels))
 
 
 def _definition(read: RunRead, name: str) -> str:

@@ -13,6 +13,8 @@ from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.report import classes, judged, moves, words
 from llm_relabel.report.reading import RoundRead, RunRead, read_run
 from llm_relabel.runs import RunFolder
+from llm_relabel.tasks import is_one_choice
+from llm_relabel.units import has_label
 
 BINS = 20
 SETTINGS = (
@@ -216,20 +218,21 @@ def _notes(read: RunRead | None, summary: Mapping[str, Any]) -> list[str]:
             "Every label was changed. That is rarely right: look at the definitions, the policy "
             "and the examples below before the result is used."
         )
-    used = np.flatnonzero(read.final.matrix[read.final.known].sum(0))
+    used = [each["label"] for each in classes.by_class(read) if each["after"]]
+    used = [name for name in used if name in read.names]
     if len(used) == 0:
         found.append("No class is left on any row.")
     elif len(used) == 1:
         found.append(
-            f"Only one class is left, {read.names[used[0]]!r}: a model that is trained on it can "
+            f"Only one class is left, {used[0]!r}: a model that is trained on it can "
             "tell nothing apart."
         )
-    if not read.task.exclusive:
+    if not is_one_choice(read.task):
         found.append(
             "A row may have several labels: a change adds one class to a row or takes one away, "
             "and a row is right only with exactly its set."
         )
-    if read.gold is None or not read.gold.known.any():
+    if read.gold is None or not has_label(read.gold).any():
         found.append(
             "No trusted labels were given, so nothing here says whether a change is right: read "
             "examples, or name a column of trusted labels as `data.gold`."
@@ -275,7 +278,7 @@ def _round(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measures(read: RunRead) -> dict[str, Any] | None:
-    if read.gold is None or not read.gold.known.any():
+    if read.gold is None or not has_label(read.gold).any():
         return None
     rounds = [
         RoundLabels(

@@ -96,13 +96,13 @@ def _against_gold(read: RunRead, judge: str) -> dict[str, Any] | None:
         for line in each.asks:
             verdict = each.verdicts.get(line["ask_id"])
             deciding = line["purpose"] in DECIDING and line["judge"] == judge
-            if verdict is not None and deciding and read.gold.known[read.row_of[line["id"]]]:
+            if verdict is not None and deciding and read.gold[read.row_of[line["id"]]] is not None:
                 last[line["id"]] = verdict
     if not last:
         return None
     answered = {key: verdict for key, verdict in last.items() if verdict.outcome == "answer"}
     right = [
-        read.task.check_label(verdict.answer) == read.task.decode(read.gold, read.row_of[key])
+        read.task.check(verdict.answer) == read.gold[read.row_of[key]]
         for key, verdict in answered.items()
     ]
     confidence = [np.nan if v.confidence is None else v.confidence for v in answered.values()]

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from llm_relabel.records import LabelValue
-from llm_relabel.report.classes import NO_LABEL
 from llm_relabel.report.reading import RunRead
+from llm_relabel.tasks import whole_item
+from llm_relabel.units import label_json
 
 SETS = 20
 CHANGES_SHOWN = 400
@@ -59,27 +59,17 @@ def _by_pair(read: RunRead) -> dict[Pair, list[Line]]:
     """All changes in force by what they changed, the largest sets first."""
     found: dict[Pair, list[Line]] = {}
     for line in read.changes:
-        found.setdefault(_pair(line), []).append(line)
+        found.setdefault(_pair(read, line), []).append(line)
     return dict(sorted(found.items(), key=lambda entry: (-len(entry[1]), entry[0])))
 
 
-def _pair(line: Line) -> Pair:
-    if isinstance(line["new"], bool):  # one class of a multi-label item
-        words = ("without", "with") if line["new"] else ("with", "without")
-        return f"{words[0]} {line['unit']}", f"{words[1]} {line['unit']}"
-    return _show(line["old"]), _show(line["new"])
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return NO_LABEL
-    if isinstance(value, list):
-        return ", ".join(value) if value else "(none applies)"
-    return str(value)
+def _pair(read: RunRead, line: Line) -> Pair:
+    old, new = (read.task.show_unit(line["unit"], line[name]) for name in ("old", "new"))
+    return old, new
 
 
 def _change(read: RunRead, line: Line) -> dict[str, Any]:
-    old, new = _pair(line)
+    old, new = _pair(read, line)
     shown = {
         "id": str(line["id"]),
         "round": line["round"],
@@ -96,17 +86,12 @@ def _change(read: RunRead, line: Line) -> dict[str, Any]:
 def _against_gold(read: RunRead, line: Line) -> str:
     """What one change did by the trusted label: fixed, broken or wrong to wrong; else empty."""
     row = read.row_of[line["id"]]
-    if read.gold is None or not read.gold.known[row]:
+    if read.gold is None or read.gold[row] is None:
         return ""
-    gold = read.task.decode(read.gold, row)
-    if isinstance(line["new"], bool):
-        return "fixed" if line["new"] == (line["unit"] in (gold or ())) else "broken"
-    was, now = _value(line["old"]) == gold, _value(line["new"]) == gold
+    key, gold = line["unit"], read.gold[row]
+    values = {whole_item(read.task): label_json(gold)} | read.task.values(gold, read.given[row])
+    was, now = line["old"] == values.get(key), line["new"] == values.get(key)
     return "broken" if was else "fixed" if now else "wrong to wrong"
-
-
-def _value(label: Any) -> LabelValue:
-    return tuple(label) if isinstance(label, list) else label
 
 
 def _cut(text: str) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -24,10 +23,10 @@ from llm_relabel.errors import RelabelError
 from llm_relabel.job import Job, make_job
 from llm_relabel.journal import read_lines
 from llm_relabel.judge_settings import PEOPLE
-from llm_relabel.records import Targets, Verdict
-from llm_relabel.runs import RunFolder, latest
-from llm_relabel.tasks import Task
-from llm_relabel.tasks.classification import Classification
+from llm_relabel.records import Verdict
+from llm_relabel.runs import RunFolder, latest, with_todays_unit
+from llm_relabel.tasks import Task, assembled, open_task
+from llm_relabel.units import Labels
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,11 @@ class RoundRead:
     """
 
     number: int
-    current: Targets
-    predicted: Targets
+    current: Labels
+    predicted: Labels
     quality: NDArray[np.float32]
     flagged: NDArray[np.bool_]
-    after: Targets
+    after: Labels
     asks: list[dict[str, Any]]
     verdicts: Mapping[str, Verdict]
     calls: Mapping[str, int]
@@ -60,9 +59,9 @@ class RunRead:
 
     task: Task
     row_of: Mapping[str, int]
-    given: Targets
-    final: Targets
-    gold: Targets | None
+    given: Labels
+    final: Labels
+    gold: Labels | None
     locked: NDArray[np.bool_]
     definitions: LabelDefinitions | None
     no_definitions: str
@@ -73,7 +72,7 @@ class RunRead:
     @property
     def names(self) -> tuple[str, ...]:
         """The class names, in the order of all matrices."""
-        return self.task.class_names
+        return self.task.names
 
 
 def read_run(run: RunFolder, rounds: int) -> RunRead | None:
@@ -87,18 +86,16 @@ def read_run(run: RunFolder, rounds: int) -> RunRead | None:
     table = pq.read_table(first, columns=["id", "given_label"])
     names = _class_names(first)
     definitions, missing = _definitions(job, hashes.get("definitions"))
-    task = Classification(
-        definitions or _bare(names), multi_label=pa.types.is_list(table["given_label"].type)
-    )
+    task = open_task(job.task, definitions or _bare(names), table["given_label"].type)
     ids = table["id"].to_pylist()
     row_of = {item_id: row for row, item_id in enumerate(ids)}
-    given = task.encode(table["given_label"])
+    given = task.read(table["given_label"])
     dataset = _dataset(run, job)
     # Another file in the place of the run's own would shift every pair: joined by id, or not.
     same = dataset is not None and dataset.ids.to_pylist() == ids
     gold = locked = None
     if dataset is not None and same:
-        gold = task.encode(dataset.gold) if dataset.gold is not None else None
+        gold = task.read(dataset.gold) if dataset.gold is not None else None
         locked = dataset.locked
     log = run.changes()
     standing = in_force(log)
@@ -129,13 +126,13 @@ def _rounds(run: RunFolder, task: Task, row_of: Mapping[str, int], rounds: int) 
         table = pq.read_table(path, columns=columns)
         flagged = np.zeros(len(row_of), dtype=np.bool_)
         flagged[[row_of[line["id"]] for line in read_lines(issues)]] = True
-        current = task.encode(table["current_label"])
+        current = task.read(table["current_label"])
         asks, verdicts = run.asks(number), run.verdicts(number)
         found.append(
             RoundRead(
                 number=number,
                 current=current,
-                predicted=task.encode(table["predicted_label"]),
+                predicted=task.read(table["predicted_label"]),
                 quality=np.asarray(table["label_quality"], dtype=np.float32),
                 flagged=flagged,
                 after=_after(run, number, task, current, row_of),
@@ -148,16 +145,16 @@ def _rounds(run: RunFolder, task: Task, row_of: Mapping[str, int], rounds: int) 
 
 
 def _after(
-    run: RunFolder, number: int, task: Task, current: Targets, row_of: Mapping[str, int]
-) -> Targets:
+    run: RunFolder, number: int, task: Task, current: Labels, row_of: Mapping[str, int]
+) -> Labels:
     units: dict[str, dict[str, Any]] = {}
-    for line in read_lines(run.round(number) / "decisions.jsonl"):
+    for line in map(with_todays_unit, read_lines(run.round(number) / "decisions.jsonl")):
         if line["action"] == "replace":
             units.setdefault(line["id"], {})[line["unit"]] = line["new"]
     after = current.copy()
     for item_id, changed in units.items():
         row = row_of[item_id]
-        task.put(after, row, task.assemble(task.decode(current, row), changed))
+        after[row] = assembled(task, current[row], changed)
     return after
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_relabel.people import PeopleFolder, majority, standing
-from llm_relabel.records import LabelValue, label_json
 from llm_relabel.review.journals import Asked, ReviewFolder
 from llm_relabel.runs import RunFolder
 from llm_relabel.tasks import Task
+from llm_relabel.units import LabelValue, label_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,18 @@ def read_answers(folder: RunFolder, task: Task) -> list[SpotCheck]:
     """
     review = ReviewFolder(folder)
     asked = review.asked()
-    by_item: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    by_item: dict[str, list[Mapping[str, Any]]] = {}
     for line in standing(review.lines()).values():
-        by_item.setdefault((line["id"], line["unit"]), []).append(line)
+        by_item.setdefault(line["id"], []).append(line)
     checks = []
-    for (item_id, unit), lines in by_item.items():
+    for item_id, lines in by_item.items():
         answers = [review.label(line, task) for line in lines]
         # The sample knows better than the answer: a second draw raises the probability.
         drawn = asked.get(item_id) or _drawn_then(lines[-1])
         checks.append(
             SpotCheck(
                 id=item_id,
-                unit=unit,
+                unit=lines[-1]["unit"],
                 answer=majority(answers),
                 reviewers=len(lines),
                 agreed=answers[0] is not None and len(set(answers)) == 1,

@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_relabel.review.incoming import CANDIDATES, NO_LABEL, UNSURE, Filled
 from llm_relabel.review.opening import Shown
-from llm_relabel.tasks import Task
+from llm_relabel.tasks import Task, is_one_choice
 
 ANSWER, OTHERWISE, NOTE = "answer", "otherwise", "note"
 LATER = "later"  # a question needs two options; this one is no answer
@@ -45,8 +45,8 @@ def settings(
         instruction,
         *(f"**{each['name']}**: {each['definition']}" for each in definitions),
     ]
-    words = (UNSURE, LATER) if task.exclusive else (UNSURE, NO_LABEL, LATER)
-    kind = "label_selection" if task.exclusive else "multi_label_selection"
+    words = (UNSURE, LATER) if is_one_choice(task) else (UNSURE, NO_LABEL, LATER)
+    kind = "label_selection" if is_one_choice(task) else "multi_label_selection"
     return {
         "guidelines": "\n\n".join(guidelines),
         "fields": [
@@ -55,7 +55,7 @@ def settings(
         ]
         + ([_field(CANDIDATES, CANDIDATES, required=False)] if candidates else []),
         "questions": [
-            _question(ANSWER, kind, task.class_names),
+            _question(ANSWER, kind, task.names),
             _question(OTHERWISE, "label_selection", words),
             {
                 "name": NOTE,

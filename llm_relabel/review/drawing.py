@@ -28,6 +28,7 @@ from llm_relabel.review.sampling import (
     strata_of,
 )
 from llm_relabel.runs import RunFolder
+from llm_relabel.tasks import whole_item
 
 _STRATA_FILE = re.compile(r"strata-(\d+)\.parquet")
 
@@ -87,7 +88,7 @@ def draw_sample(review: Review, size: int, effort: int = 0) -> Drawn:
         new = _draw(review, here, newest, drawn, size)
         drawn[newest.round][new] = True
         chances = inclusion_probabilities(list(strata.values()), list(drawn.values()))
-        unit = review.task.whole
+        unit = whole_item(review.task)
 
         def sampled(number: int, row: int) -> Asked:
             stratum, chance = STRATA[strata[number][row]], float(chances[row])

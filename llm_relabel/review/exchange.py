@@ -30,6 +30,7 @@ from llm_relabel.review.incoming import (
 )
 from llm_relabel.review.opening import Review, Shown, reviewer_name
 from llm_relabel.sheets import read_sheet, write_sheet
+from llm_relabel.tasks import is_one_choice
 
 ID, ANSWER, NOTE = "id", "answer", "note"
 LONGEST_CELL = 30_000  # a spreadsheet's cell ends at 32,767 characters, and the rest breaks its row
@@ -214,7 +215,7 @@ def _as_sheet(review: Review, items: Sequence[Shown], path: Path) -> str:
     )
     unsure, none = answer_words(review.task)
     how = f"; fill in `{ANSWER}` with a label, or {unsure} for unsure"
-    if not review.task.exclusive:
+    if not is_one_choice(review.task):
         how += f" (several labels between semicolons, {none} where none applies)"
     return how
 
@@ -234,7 +235,7 @@ def _as_lines(review: Review, items: Sequence[Shown], path: Path) -> str:
             for item in items
         ),
     )
-    form = "a label" if review.task.exclusive else "a list of labels"
+    form = "a label" if is_one_choice(review.task) else "a list of labels"
     return f"; fill in `{ANSWER}` with {form}, or set `{UNSURE}` to true"
 
 
@@ -260,8 +261,8 @@ def _candidates(review: Review, item: Shown) -> list[str]:
     """The candidates of a judge's question in one text; nothing of a spot-check."""
     if item.candidates is None:
         return []
-    labels = [review.task.check_label(label) for label in item.candidates]
-    return [" | ".join(map(review.task.show_label, labels))]
+    labels = [review.task.check(label) for label in item.candidates]
+    return [" | ".join(map(review.task.show, labels))]
 
 
 def _shown_candidates(review: Review, items: Sequence[Shown]) -> dict[str, str]:

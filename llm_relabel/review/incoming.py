@@ -13,9 +13,9 @@ from typing import Any
 
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.people import Given
-from llm_relabel.records import label_json
 from llm_relabel.review.opening import reviewer_name
-from llm_relabel.tasks import InvalidAnswer, Task
+from llm_relabel.tasks import InvalidAnswer, Task, is_one_choice
+from llm_relabel.units import label_json
 
 SHOWN = 5
 CANDIDATES = "candidates"  # in every format, what a question of the judge has and no spot-check
@@ -48,9 +48,9 @@ def answer_words(task: Task) -> tuple[str, str]:
     Made longer until no class is called so.
     """
     unsure, none = "?", "[]"
-    while unsure in task.class_names:
+    while unsure in task.names:
         unsure += "?"
-    while none in task.class_names:
+    while none in task.names:
         none += "]"
     return unsure, none
 
@@ -62,15 +62,15 @@ def from_cell(cell: str, task: Task) -> tuple[Any, str]:
     """
     unsure, none = answer_words(task)
     text = cell.strip()
-    if cell in task.class_names or not text:
-        return (cell if task.exclusive else [cell]) if text else None, ""
+    if cell in task.names or not text:
+        return (cell if is_one_choice(task) else [cell]) if text else None, ""
     if text == unsure:
         return None, UNSURE
-    if task.exclusive:
+    if is_one_choice(task):
         return text, ""
     if text == none:
         return None, NO_LABEL
-    if text in task.class_names:
+    if text in task.names:
         return [text], ""
     if text.startswith("["):
         try:
@@ -123,7 +123,7 @@ def checked(
             answer = None
             if each.otherwise != UNSURE:
                 value = [] if each.otherwise == NO_LABEL else each.answer
-                answer = label_json(task.check_label(value))
+                answer = label_json(task.check(value))
         except InvalidAnswer as error:
             told = f"{each.where} (id {item_id!r:.80}): {error}"
             problems.setdefault("answers that cannot be used", []).append(told)
@@ -160,8 +160,8 @@ def _told(kind: str, places: list[str], task: Task) -> str:
     more = f", and {len(places) - SHOWN:,} more" if len(places) > SHOWN else ""
     text = f"{len(places):,} {kind}: {', '.join(places[:SHOWN])}{more}"
     if kind.startswith("answers that cannot"):
-        names = ", ".join(map(repr, task.class_names[:20]))
-        text += f" (allowed: {names}{', ...' if len(task.class_names) > 20 else ''}"
+        names = ", ".join(map(repr, task.names[:20]))
+        text += f" (allowed: {names}{', ...' if len(task.names) > 20 else ''}"
         text += f", or {answer_words(task)[0]} for unsure)"
     if kind.endswith("differently"):
         text += " (where several people answered, leave out --reviewer: each counts by name)"

@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 from llm_relabel.errors import DataError
 from llm_relabel.review.incoming import CANDIDATES, NO_LABEL, UNSURE, Filled
 from llm_relabel.review.opening import Shown
-from llm_relabel.tasks import Task
+from llm_relabel.tasks import Task, is_one_choice
 
 ITEM, ANSWER, OTHERWISE, NOTE = "item_id", "answer", "otherwise", "note"
 COLUMNS = frozenset((ITEM, "annotator", "annotation_id", "lead_time"))  # of its flat exports
@@ -50,7 +50,7 @@ def labeling_config(
     if candidates:
         lines.append(f'  <Header value={_attribute(CANDIDATES)} size="6"/>')
         lines.append(f'  <Text name="{CANDIDATES}" value="${CANDIDATES}"/>')
-    choice = "single" if task.exclusive else "multiple"
+    choice = "single" if is_one_choice(task) else "multiple"
     lines.append(f'  <Choices name="{ANSWER}" toName="field_1" choice="{choice}">')
     lines += [
         f"    <Choice value={_attribute(each['name'])} hint={_attribute(each['definition'])}/>"
@@ -58,7 +58,7 @@ def labeling_config(
     ]
     lines.append("  </Choices>")
     lines.append(f'  <Choices name="{OTHERWISE}" toName="field_1" choice="single">')
-    words = (UNSURE,) if task.exclusive else (UNSURE, NO_LABEL)
+    words = (UNSURE,) if is_one_choice(task) else (UNSURE, NO_LABEL)
     lines += [f"    <Choice value={_attribute(word)}/>" for word in words]
     lines.append("  </Choices>")
     lines.append(
@@ -121,7 +121,7 @@ def _filled(
 ) -> Filled:  # fmt: skip
     names = parts.get(ANSWER) or []
     answer: Any = list(names) or None
-    if task.exclusive and len(names) == 1:
+    if is_one_choice(task) and len(names) == 1:
         answer = names[0]
     otherwise = (parts.get(OTHERWISE) or [""])[0]
     note = "\n".join(parts.get(NOTE) or [])
@@ -134,7 +134,7 @@ def _flat(value: Any, task: Task) -> list[str]:
     if value in (None, ""):
         return []
     if isinstance(value, str):
-        if value in task.class_names or value[0] not in "[{":
+        if value in task.names or value[0] not in "[{":
             return [value]
         try:
             return _flat(json.loads(value), task)

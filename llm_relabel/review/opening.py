@@ -103,7 +103,7 @@ class Review:
 
     def instruction(self) -> str:
         """What a reviewer is asked to do, in a sentence."""
-        words: str = self.task.prompt_constants()["instruction"]
+        words: str = self.task.question()["instruction"]
         return words
 
     def _mixed(self, item_id: str) -> bytes:

@@ -11,9 +11,9 @@ from typing import Any
 
 from llm_relabel.errors import DataError
 from llm_relabel.people import Given, standing
-from llm_relabel.records import label_json
 from llm_relabel.review.opening import Review, Shown, reviewer_name
-from llm_relabel.tasks import InvalidAnswer
+from llm_relabel.tasks import InvalidAnswer, is_one_choice
+from llm_relabel.units import label_json
 
 LONGEST_NOTE = 10_000
 
@@ -38,7 +38,7 @@ class Session:
         return {
             "title": self._review.title,
             "reviewer": self.reviewer,
-            "exclusive": self._review.task.exclusive,
+            "exclusive": is_one_choice(self._review.task),
             "instruction": self._review.instruction(),
             "labels": self._review.definitions(self._items.values()),
         }
@@ -82,7 +82,7 @@ class Session:
             unsure = said.get("unsure") is True
             if not unsure:
                 try:
-                    answer = label_json(self._review.task.check_label(said.get("answer")))
+                    answer = label_json(self._review.task.check(said.get("answer")))
                 except InvalidAnswer as error:
                     raise DataError(str(error)) from error
             given = Given(item_id, self.reviewer, answer, unsure, note.strip())

@@ -7,16 +7,15 @@ import pyarrow.compute as pc
 
 from llm_relabel.data import Dataset
 from llm_relabel.errors import nearest
+from llm_relabel.tasks.task import Findings
 
 # Below this many labeled rows a class cannot be told from chance out of fold.
 SMALL_CLASS = 5
 SHOWN = 10
 
 
-def check_label_columns(
-    class_names: tuple[str, ...], dataset: Dataset
-) -> tuple[list[str], list[str]]:
-    """Problems and warnings: labels without a definition, classes too small to learn."""
+def class_findings(class_names: tuple[str, ...], dataset: Dataset) -> Findings:
+    """Labels without a definition, classes too small to learn, nothing to learn at all."""
     problems: list[str] = []
     warnings: list[str] = []
     counts = _counts(dataset.labels)
@@ -44,10 +43,10 @@ def check_label_columns(
             f"rows will rarely be predicted to belong to them: {', '.join(small[:SHOWN])}"
             + (f" and {len(small) - SHOWN} more" if len(small) > SHOWN else "")
         )
-    return problems, warnings
+    return Findings(problems, warnings, _nothing_to_learn(class_names, dataset))
 
 
-def nothing_to_learn(class_names: tuple[str, ...], dataset: Dataset) -> str | None:
+def _nothing_to_learn(class_names: tuple[str, ...], dataset: Dataset) -> str | None:
     """Why the labels teach a model nothing, or None."""
     counts = _counts(dataset.labels)
     if not counts:

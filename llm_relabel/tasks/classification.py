@@ -6,63 +6,67 @@ Units: the item where classes exclude each other; each class on its own in multi
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from llm_relabel.data import Dataset
 from llm_relabel.definitions import LabelDefinitions
 from llm_relabel.errors import nearest
-from llm_relabel.records import LabelValue, Targets
-from llm_relabel.tasks import Answer, InvalidAnswer, Unit
+from llm_relabel.job import ModelSection
+from llm_relabel.measure import Accuracy
+from llm_relabel.models.model import Predictions
+from llm_relabel.models.targets import ClassLabels
+from llm_relabel.models.text_classifier import TextClassifier, class_predictions
+from llm_relabel.records import Item
+from llm_relabel.tasks.answers import SHOWN, Reply, parsed
+from llm_relabel.tasks.checks import class_findings
+from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer
+from llm_relabel.units import SILENT, Codes, Kind, Labels, LabelValue, Units, has_label, names_of
 
 # Providers refuse very large enums (some at 100 values); above this the schema only says
 # "string", the prompt still lists every label, and the answer is checked here as always.
 ENUM_LIMIT = 100
 
-# Characters of an unusable answer that a message repeats. They may be the item's own words, and
-# the message goes back to the judge.
-SHOWN = 100
-
-_CODE_FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
-_THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+# No class is called so: classes have this before their name where they are units of their own.
+CLASS = "class:"
 
 
-class _OneLabel(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-    rationale: str = ""
+class _OneLabel(Reply):
     label: str
-    confidence: float | None = Field(default=None, ge=0, le=1)
 
 
-class _ManyLabels(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-    rationale: str = ""
+class _ManyLabels(Reply):
     verdict: str = "decided"
     labels: list[str]
-    confidence: float | None = Field(default=None, ge=0, le=1)
 
 
 class Classification:
-    """The classification task; `multi_label` follows from the label column holding lists."""
+    """The classification task; multi-label follows from the label column holding lists."""
 
     name = "classification"
     template = "classification.jinja"
-    whole = "label"
+    measure = Accuracy()
+    embedded_judge = "llm_relabel.judge.embedded:EmbeddedJudge"
 
-    def __init__(self, definitions: LabelDefinitions, *, multi_label: bool) -> None:
+    def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None:
         self.definitions = definitions
-        self.class_names = definitions.names
-        self.multi_label = multi_label
-        self.exclusive = not multi_label
-        self._column = {name: index for index, name in enumerate(self.class_names)}
+        classes = definitions.names
+        self.multi_label = pa.types.is_list(label_type)
+        self.kinds = (
+            tuple(Kind(CLASS + name, (False, True), ("", name), none=0) for name in classes)
+            if self.multi_label
+            else (Kind("label", classes, classes),)
+        )
+        self.names = names_of(self.kinds)
+        self._classes = ClassLabels(classes, exclusive=not self.multi_label)
+        self._column = {name: index for index, name in enumerate(classes)}
+        self._table: Units | None = None
         self._none = self._free_word("NONE_OF_THESE")
         self._unsure = self._free_word("CANNOT_TELL")
 
@@ -72,95 +76,147 @@ class Classification:
             word += "_"
         return word
 
-    # Labels as arrays
+    # Labels
 
-    def encode(self, labels: pa.ChunkedArray) -> Targets:
-        rows, width = len(labels), len(self.class_names)
-        matrix = np.zeros((rows, width), dtype=np.bool_)
-        known = ~np.asarray(pc.is_null(labels).combine_chunks())
-        names = pa.array(self.class_names)
+    def read(self, labels: pa.ChunkedArray) -> Labels:
         if self.multi_label:
-            flat = labels.combine_chunks() if isinstance(labels, pa.ChunkedArray) else labels
-            parents = np.asarray(pc.list_parent_indices(flat))
-            codes = np.asarray(pc.index_in(pc.list_flatten(flat), value_set=names))
-            matrix[parents, codes] = True
-        else:
-            codes = pc.fill_null(pc.index_in(labels, value_set=names), -1)
-            column = np.asarray(codes.combine_chunks())
-            known = known & (column >= 0)
-            matrix[np.flatnonzero(known), column[known]] = True
-        return Targets(matrix=matrix, known=known, exclusive=not self.multi_label)
+            return self._classes.column(self._matrix(labels), ~_nulls(labels))
+        names = np.array([*self.names, None], dtype=object)
+        codes = pc.fill_null(pc.index_in(labels, value_set=pa.array(self.names)), len(self.names))
+        return np.asarray(names[np.asarray(codes.combine_chunks())])
 
-    def decode(self, targets: Targets, row: int) -> LabelValue:
-        if not targets.known[row]:
-            return None
-        present = targets.matrix[row]
-        if self.multi_label:
-            return tuple(self.class_names[column] for column in np.flatnonzero(present))
-        return self.class_names[int(present.argmax())]
+    def _matrix(self, labels: pa.ChunkedArray) -> NDArray[np.bool_]:
+        flat = labels.combine_chunks() if isinstance(labels, pa.ChunkedArray) else labels
+        matrix = np.zeros((len(flat), len(self.names)), dtype=np.bool_)
+        parents = np.asarray(pc.list_parent_indices(flat))
+        names = pa.array(self.names)
+        matrix[parents, np.asarray(pc.index_in(pc.list_flatten(flat), value_set=names))] = True
+        return matrix
 
-    def to_arrow(self, targets: Targets) -> pa.Array:
-        names = pa.array(self.class_names)
+    def to_arrow(self, labels: Labels) -> pa.Array:
+        kind = pa.list_(pa.string()) if self.multi_label else pa.string()
+        return pa.array(labels.tolist(), kind)
+
+    def check(self, value: Any, item: Item | None = None) -> LabelValue:  # noqa: ARG002
         if not self.multi_label:
-            codes = pa.array(targets.matrix.argmax(axis=1), mask=~targets.known)
-            return names.take(codes)
-        counts = np.where(targets.known, targets.matrix.sum(axis=1), 0)
-        columns = np.nonzero(targets.matrix & targets.known[:, None])[1]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        return pa.ListArray.from_arrays(
-            pa.array(offsets), names.take(pa.array(columns)), mask=pa.array(~targets.known)
-        )
+            return self._check_name(value)
+        if not isinstance(value, list | tuple):
+            raise InvalidAnswer(f"{value!r:.{SHOWN}} is not a list of labels")
+        for name in value:
+            self._check_name(name)
+        return tuple(name for name in self.names if name in set(value))
 
-    def put(self, targets: Targets, row: int, value: LabelValue) -> None:
-        targets.matrix[row] = False
-        targets.known[row] = value is not None
-        for name in (value,) if isinstance(value, str) else value or ():
-            targets.matrix[row, self._column[name]] = True
+    def _check_name(self, name: Any) -> str:
+        if not isinstance(name, str) or name not in self._column:
+            hint = nearest(str(name)[:SHOWN], self.names)
+            raise InvalidAnswer(
+                f"the label {name!r:.{SHOWN}} is not one of the defined labels{hint}"
+            )
+        return name
 
-    def predicted(self, probs: NDArray[np.float32]) -> Targets:
-        rows = len(probs)
-        if self.multi_label:
-            matrix = probs > 0.5
-        else:
-            matrix = np.zeros(probs.shape, dtype=np.bool_)
-            matrix[np.arange(rows), probs.argmax(axis=1)] = True
-        return Targets(matrix, np.ones(rows, dtype=np.bool_), exclusive=not self.multi_label)
+    def findings(self, dataset: Dataset) -> Findings:
+        return class_findings(self.names, dataset)
 
-    def runner_up(self, probs: NDArray[np.float32]) -> LabelValue:
-        if self.multi_label:
-            # The least certain class decided the other way.
-            matrix = probs > 0.5
-            matrix[int(np.abs(probs - 0.5).argmin())] ^= True
-            return tuple(self.class_names[column] for column in np.flatnonzero(matrix))
-        return self.class_names[int(np.argsort(-probs, kind="stable")[1])]
+    def show(self, label: LabelValue) -> str:
+        if label is None:
+            return "(no label)"
+        if isinstance(label, str):
+            return label
+        return "{" + ", ".join(label) + "}" if label else "{} (no label applies)"
 
-    def other_label(self, avoid: Sequence[LabelValue], rng: random.Random) -> LabelValue:
+    def show_unit(self, key: str, value: Any) -> str:
+        if isinstance(value, bool):
+            return f"{'with' if value else 'without'} {key.removeprefix(CLASS)}"
+        return self.show(tuple(value) if isinstance(value, list) else value)
+
+    # Units
+
+    def units(self, columns: Mapping[str, Labels]) -> Units:
+        rows = len(next(iter(columns.values())))
+        if self._table is None or self._table.rows != rows:  # every source has the same units
+            each, names = len(self.kinds), [kind.name for kind in self.kinds]
+            self._table = Units(
+                kinds=self.kinds,
+                rows=rows,
+                row=np.repeat(np.arange(rows), each),
+                kind=np.tile(np.arange(each, dtype=np.int32), rows),
+                key=np.tile(np.array(names, dtype=object), rows),
+                unseen=np.zeros(each),
+            )
+        return self._table
+
+    def codes(self, units: Units, labels: Labels) -> Codes:  # noqa: ARG002 - all rows are alike
         if not self.multi_label:
-            others = [name for name in self.class_names if name not in avoid]
+            place = self._column
+            listed = labels.tolist()
+            return np.fromiter((place.get(name, SILENT) for name in listed), np.int32, len(listed))
+        found = self._classes.matrix(labels).astype(np.int32)
+        found[~has_label(labels)] = SILENT
+        return found.reshape(-1)
+
+    def labels(self, units: Units, codes: Codes) -> Labels:
+        if not self.multi_label:
+            return np.array([*self.names, None], dtype=object)[codes]
+        matrix = codes.reshape(units.rows, len(self.kinds))
+        return self._classes.column(matrix == 1, (matrix != SILENT).any(axis=1))
+
+    def values(self, label: LabelValue, given: LabelValue) -> dict[str, Any]:  # noqa: ARG002
+        if label is None:
+            return {}
+        if not self.multi_label:
+            return {"label": label}
+        members = set(label)
+        return {CLASS + name: name in members for name in self.names}
+
+    def assemble(self, old: LabelValue, decided: Mapping[str, Any]) -> LabelValue:
+        if not self.multi_label:
+            return decided.get("label", old)
+        members = {name for name in old or () if decided.get(CLASS + name, True)}
+        members |= {key.removeprefix(CLASS) for key, present in decided.items() if present}
+        return tuple(name for name in self.names if name in members)
+
+    def decoy(self, avoid: Sequence[LabelValue], rng: random.Random) -> LabelValue:
+        if not self.multi_label:
+            others = [name for name in self.names if name not in avoid]
             return rng.choice(others) if others else None
         members = set(avoid[0] or ())
-        for name in rng.sample(self.class_names, len(self.class_names)):
+        for name in rng.sample(self.names, len(self.names)):
             flipped = members ^ {name}
-            label = tuple(each for each in self.class_names if each in flipped)
+            label = tuple(each for each in self.names if each in flipped)
             if label not in avoid:
                 return label
         return None
 
-    def label_quality(self, targets: Targets, probs: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.multi_label:
-            # The worst unit: an item is as doubtful as its most doubtful class.
-            quality = np.where(targets.matrix, probs, 1 - probs).min(axis=1)
-        else:
-            quality = np.where(targets.matrix, probs, 0).sum(axis=1)
-        return np.where(targets.known, np.clip(quality, 0, 1), 0).astype(np.float32)
+    # The small model
 
-    def differs(self, one: Targets, other: Targets) -> NDArray[np.bool_]:
-        differs = (one.matrix != other.matrix).any(axis=1) | (one.known != other.known)
-        return np.asarray(differs & (one.known | other.known), dtype=np.bool_)
+    def model(
+        self, section: ModelSection, dataset: Dataset, *, seed: int, cache: Path, folder: Path,
+        progress: Any,
+    ) -> TextClassifier:  # fmt: skip
+        return TextClassifier(
+            section, dataset.text, dataset.groups, self._classes, seed=seed, cache=cache,
+            folder=folder, progress=progress,
+        )  # fmt: skip
 
-    # Prompt and answer
+    def own_predictions(self, path: Path, ids: Any) -> Predictions:
+        from llm_relabel.models.own_predictions import load_predictions
 
-    def prompt_constants(self) -> dict[str, Any]:
+        probs = load_predictions(path, ids, self.names, exclusive=not self.multi_label)
+        return class_predictions(self._classes, probs)
+
+    def beliefs(self, units: Units, predictions: Predictions) -> NDArray[np.float32]:  # noqa: ARG002
+        flat = predictions.scores["pred_probs"].flatten()
+        probs = np.asarray(flat, dtype=np.float32).reshape(len(predictions.labels), -1)
+        if predictions.names != self.names:  # of the same definitions, written in another order
+            probs = probs[:, [predictions.names.index(name) for name in self.names]]
+        if not self.multi_label:
+            return probs
+        each = np.clip(probs, 0, 1)
+        return np.stack([1 - each, each], axis=2).reshape(-1, 2)
+
+    # The question and its answer
+
+    def question(self) -> dict[str, Any]:
         instruction = self.definitions.instruction or (
             "Decide which labels apply to the text."
             if self.multi_label
@@ -177,18 +233,11 @@ class Classification:
             "unsure_word": self._unsure,
         }
 
-    def show_label(self, label: LabelValue) -> str:
-        if label is None:
-            return "(no label)"
-        if isinstance(label, str):
-            return label
-        return "{" + ", ".join(label) + "}" if label else "{} (no label applies)"
-
     def answer_schema(self, *, full: bool = False) -> dict[str, Any]:
         label: dict[str, Any] = {"type": "string"}
-        if full or len(self.class_names) <= ENUM_LIMIT:
+        if full or len(self.names) <= ENUM_LIMIT:
             words = () if self.multi_label else (self._none, self._unsure)
-            label["enum"] = [*self.class_names, *words]
+            label["enum"] = [*self.names, *words]
         answer: dict[str, Any] = {"label": label}
         if self.multi_label:
             answer = {
@@ -208,66 +257,20 @@ class Classification:
             "additionalProperties": False,
         }
 
-    def parse_answer(self, text: str) -> Answer:
-        text = _THINKING.sub("", text)
-        if fenced := _CODE_FENCE.match(text):
-            text = fenced[1]
-        try:
-            if self.multi_label:
-                many = _ManyLabels.model_validate_json(text)
-                if many.verdict == self._unsure:
-                    return Answer(None, "unsure", many.confidence, many.rationale)
-                if many.verdict != "decided":
-                    raise InvalidAnswer(
-                        f"the verdict {many.verdict!r:.{SHOWN}} is not one of the allowed"
-                    )
-                return Answer(self.check_label(many.labels), None, many.confidence, many.rationale)
-            one = _OneLabel.model_validate_json(text)
-        except ValidationError as error:
-            found = error.errors()[0]
-            place = ".".join(str(part) for part in found["loc"])
-            raise InvalidAnswer(f"{place + ': ' if place else ''}{found['msg'][:SHOWN]}") from None
-        abstained = {self._none: "none_fits", self._unsure: "unsure"}.get(one.label)
-        label = None if abstained else self.check_label(one.label)
-        return Answer(label, abstained, one.confidence, one.rationale)
-
-    def check_label(self, value: Any) -> LabelValue:
-        if self.multi_label:
-            if not isinstance(value, list | tuple):
-                raise InvalidAnswer(f"{value!r:.{SHOWN}} is not a list of labels")
-            for name in value:
-                self._check_name(name)
-            return tuple(name for name in self.class_names if name in set(value))
-        return self._check_name(value)
-
-    def _check_name(self, name: Any) -> str:
-        if not isinstance(name, str) or name not in self._column:
-            hint = nearest(str(name)[:SHOWN], self.class_names)
-            raise InvalidAnswer(
-                f"the label {name!r:.{SHOWN}} is not one of the defined labels{hint}"
-            )
-        return name
-
-    # Units
-
-    def units(self, old: LabelValue, answered: LabelValue, predicted: LabelValue) -> list[Unit]:
+    def parse(self, text: str, item: Item | None = None) -> Answer:
         if not self.multi_label:
-            return [Unit(self.whole, old, answered, predicted)]
-        sets = [set(value or ()) for value in (old, answered, predicted)]
-        if old is None:
-            # Nothing was there to keep: the label is one decision, not one for each class.
-            return [Unit(self.whole, None, list(answered or ()), list(predicted or ()))]
-        open_names = [
-            name for name in self.class_names if len({name in members for members in sets}) > 1
-        ]
-        if not open_names:
-            return [Unit(self.whole, list(old), list(old), list(old))]
-        return [Unit(name, *(name in members for members in sets)) for name in open_names]
+            one = parsed(_OneLabel, text)
+            abstained = {self._none: "none_fits", self._unsure: "unsure"}.get(one.label)
+            label = None if abstained else self.check(one.label, item)
+            return Answer(label, abstained, one.confidence, one.rationale)
+        many = parsed(_ManyLabels, text)
+        if many.verdict == self._unsure:
+            return Answer(None, "unsure", many.confidence, many.rationale)
+        if many.verdict != "decided":
+            raise InvalidAnswer(f"the verdict {many.verdict!r:.{SHOWN}} is not one of the allowed")
+        return Answer(self.check(many.labels, item), None, many.confidence, many.rationale)
 
-    def assemble(self, old: LabelValue, units: Mapping[str, Any]) -> LabelValue:
-        if self.whole in units:
-            value = units[self.whole]
-            return tuple(value) if isinstance(value, list) else value
-        members = {name for name in old or () if units.get(name, True)}
-        members |= {name for name, present in units.items() if present}
-        return tuple(name for name in self.class_names if name in members)
+
+def _nulls(labels: pa.ChunkedArray) -> NDArray[np.bool_]:
+    found = pc.is_null(labels)
+    return np.asarray(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)

@@ -1,4 +1,4 @@
-"""The small model: trained on the current labels, and never asked about a row it has seen."""
+"""The small model of texts: trained on the current labels, never asked about a row it has seen."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from llm_relabel.job import ModelSection
 from llm_relabel.models.calibration import Calibration, calibrate
 from llm_relabel.models.encoder import Encoder
+from llm_relabel.models.model import Predictions
 from llm_relabel.models.ridge import LeaveOutRidge
+from llm_relabel.models.targets import ClassLabels, Targets
 from llm_relabel.models.text_features import TextFeatures
-from llm_relabel.records import Targets
+from llm_relabel.units import Labels
 
 # The robust pass: a row whose label the model believes this little is not learned from again.
 # The cut, and taking the mean of both passes, were chosen on banking77's intents outside the
@@ -28,7 +31,7 @@ REFITS = 2
 KEPT_OF_A_CLASS = 0.25
 
 
-class SmallModel:
+class TextClassifier:
     """Leave-one-out ridge on [encoder; words], and a fine-tuned encoder beside it if wished.
 
     `texts` are the rows' texts in order; rows sharing a number in `groups` (rows,) never vouch
@@ -40,6 +43,7 @@ class SmallModel:
         section: ModelSection,
         texts: Any,
         groups: NDArray[np.int64],
+        classes: ClassLabels,
         *,
         seed: int,
         cache: Path | None,
@@ -47,12 +51,21 @@ class SmallModel:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._section = section
+        self._classes = classes
+        self._folder = folder
         self._arrow_texts = texts
         self._groups = groups
         self._seed = seed
         self._cache = cache
         self._progress = progress
-        self._encoder = Encoder(section.encoder, cache=cache, folder=folder)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self._section.encoder, cache=self._cache, folder=self._folder)
+
+    def open(self) -> None:
+        """Open the encoder, so that a bad name shows early. Raises JobError."""
+        _ = self._encoder
 
     @property
     def description(self) -> str:
@@ -88,7 +101,17 @@ class SmallModel:
     def _ridge(self) -> LeaveOutRidge:
         return LeaveOutRidge(_design(self.embeddings, self._words.matrix()), self._groups)
 
-    def predict_out_of_fold(self, targets: Targets) -> NDArray[np.float32]:
+    def out_of_fold(self, labels: Labels) -> Predictions:
+        """Every row's prediction from models that saw neither it nor its group."""
+        return class_predictions(
+            self._classes, self.out_of_fold_probs(self._classes.targets(labels))
+        )
+
+    def predict(self, labels: Labels, items: Sequence[str]) -> Predictions:
+        """Predictions for texts outside the data, from all rows that have a label."""
+        return class_predictions(self._classes, self.probs_of(self._classes.targets(labels), items))
+
+    def out_of_fold_probs(self, targets: Targets) -> NDArray[np.float32]:
         """(rows, classes) probabilities, each row's from models that saw neither it nor its group.
 
         Rows sum to 1 where classes exclude each other; otherwise each class has its own.
@@ -105,7 +128,7 @@ class SmallModel:
             probs = np.asarray((probs + tuned) / 2, dtype=np.float32)
         return probs
 
-    def predict(self, targets: Targets, texts: Sequence[str]) -> NDArray[np.float32]:
+    def probs_of(self, targets: Targets, texts: Sequence[str]) -> NDArray[np.float32]:
         """(texts, classes) probabilities for texts outside the data, from all known rows."""
         y = _indicators(targets)
         out, penalty = self._ridge.leave_out(y, targets.known)
@@ -154,6 +177,13 @@ class SmallModel:
             return plain
         robust = self.robust_pass(targets, plain, penalty)
         return np.asarray((plain + robust) / 2, dtype=np.float32)
+
+
+def class_predictions(classes: ClassLabels, probs: NDArray[np.float32]) -> Predictions:
+    """`probs` (rows, classes) as predictions: the likeliest class, or every class above a half."""
+    flat = pa.array(np.ascontiguousarray(probs, dtype=np.float32).reshape(-1))
+    scores = {"pred_probs": pa.FixedSizeListArray.from_arrays(flat, probs.shape[1])}
+    return Predictions(classes.predicted(probs), scores, classes.names)
 
 
 def _design(embeddings: NDArray[np.float32], words: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,205 @@
+"""The seam of a task type: the whole of what a new one writes, beside its template.
+
+A task says what a label, a unit and an answer are. Everything around it (flagging, judging,
+deciding, changes, spot-checks, reports) knows units and label values only, and so serves every
+task.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from llm_relabel.data import Dataset
+from llm_relabel.definitions import LabelDefinitions
+from llm_relabel.job import ModelSection
+from llm_relabel.measure import Measure
+from llm_relabel.models.model import Predictions, SmallModel
+from llm_relabel.records import Item
+from llm_relabel.units import (
+    ITEM,
+    Codes,
+    Kind,
+    Labels,
+    LabelValue,
+    Unit,
+    Units,
+    item_unit,
+    label_json,
+    one_choice,
+    open_units,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A judge's usable answer: a label, or an abstention (`abstained` says which kind)."""
+
+    label: LabelValue
+    abstained: str | None
+    confidence: float | None
+    rationale: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a label column shows before anything is trained.
+
+    `problems` end the job; `untrainable` says why no small model can learn from the labels.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    untrainable: str | None = None
+
+
+class InvalidAnswer(ValueError):
+    """Raised when a judge's answer is not of the task's form; the text tells the judge why."""
+
+
+class Task(Protocol):
+    """One task type. It is made from the definitions and the Arrow type of the label column."""
+
+    name: str
+    template: str
+    """The prompt template: a file of `prompts/`, or a whole path."""
+    kinds: tuple[Kind, ...]
+    names: tuple[str, ...]
+    """Every value but `none`, kind after kind: the order of all that is counted by label."""
+    measure: Measure
+    """How good labels are against gold."""
+    embedded_judge: str | None
+    """`module:Class` of the judge that needs no LLM, made from (task, embed); None: there is
+    none."""
+
+    def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None: ...
+
+    # Labels
+
+    def read(self, labels: pa.ChunkedArray) -> Labels:
+        """An Arrow label column as label values; None where the label is missing."""
+        ...
+
+    def to_arrow(self, labels: Labels) -> pa.Array:
+        """A whole column of label values as an Arrow array, null where missing."""
+        ...
+
+    def check(self, value: Any, item: Item | None = None) -> LabelValue:
+        """A JSON value as a label value; the inverse of `label_json`.
+
+        With the `item`, also that it fits it. Raises InvalidAnswer; never guesses.
+        """
+        ...
+
+    def findings(self, dataset: Dataset) -> Findings:
+        """Problems and warnings of the label and gold columns, all at once."""
+        ...
+
+    def show(self, label: LabelValue) -> str:
+        """A label in words, as prompts, pages and messages write it."""
+        ...
+
+    def show_unit(self, key: str, value: Any) -> str:
+        """One unit's JSON value in words, as lists of changes write it."""
+        ...
+
+    # Units
+
+    def units(self, columns: Mapping[str, Labels]) -> Units:
+        """The units that these label columns (rows,), by source, speak of together."""
+        ...
+
+    def codes(self, units: Units, labels: Labels) -> Codes:
+        """(units,) what one label column says of these units."""
+        ...
+
+    def labels(self, units: Units, codes: Codes) -> Labels:
+        """(rows,) the labels that codes (units,) make; None where all are silent."""
+        ...
+
+    def values(self, label: LabelValue, given: LabelValue) -> dict[str, Any]:
+        """One item's label by unit: key -> JSON value, in the units' order; empty for None.
+
+        `given` is the item's given label, which keys may be anchored on.
+        """
+        ...
+
+    def assemble(self, old: LabelValue, decided: Mapping[str, Any]) -> LabelValue:
+        """The label after the units of these keys took these JSON values."""
+        ...
+
+    def decoy(self, avoid: Sequence[LabelValue], rng: random.Random) -> LabelValue:
+        """A wrong label that is like `avoid[0]` and none of `avoid`; None if there is no other."""
+        ...
+
+    # The small model
+
+    def model(
+        self, section: ModelSection, dataset: Dataset, *, seed: int, cache: Path, folder: Path,
+        progress: Any,
+    ) -> SmallModel:  # fmt: skip
+        """The small model of this task, which reads nothing heavy before it is asked."""
+        ...
+
+    def own_predictions(self, path: Path, ids: Any) -> Predictions:
+        """The user's own out-of-sample predictions, in the order of `ids`. Raises DataError."""
+        ...
+
+    def beliefs(self, units: Units, predictions: Predictions) -> NDArray[np.float32]:
+        """(units, K) the small model's belief in each value, out of fold; 0 beyond a kind's own."""
+        ...
+
+    # The question and its answer
+
+    def question(self) -> dict[str, Any]:
+        """What the template's stable part is rendered with; `instruction` at least."""
+        ...
+
+    def answer_schema(self, *, full: bool = False) -> dict[str, Any]:
+        """The JSON schema of a judge's answer; `full` names every label, however many there are."""
+        ...
+
+    def parse(self, text: str, item: Item | None = None) -> Answer:
+        """A judge's JSON text as an Answer. Raises InvalidAnswer; never guesses a label."""
+        ...
+
+
+def is_one_choice(task: Task) -> bool:
+    """Whether an item of this task is one unit: one choice from one list."""
+    return one_choice(task.kinds)
+
+
+def whole_item(task: Task) -> str:
+    """The key of a decision on an item as a whole."""
+    return item_unit(task.kinds)
+
+
+def units_between(
+    task: Task, given: LabelValue, old: LabelValue, answered: LabelValue, predicted: LabelValue
+) -> list[Unit]:
+    """What can be decided apart about one answered item; at least one unit.
+
+    Where nothing was there to keep, the label is one decision, not one for each unit.
+    """
+    if old is None and not is_one_choice(task):
+        return [Unit(ITEM, None, label_json(answered), label_json(predicted))]
+    each = [task.values(label, given) for label in (old, answered, predicted)]
+    found = list(open_units(task.kinds, *each))
+    kept = label_json(old)
+    return found or [Unit(whole_item(task), kept, kept, kept)]
+
+
+def assembled(task: Task, old: LabelValue, decided: Mapping[str, Any]) -> LabelValue:
+    """The label after `decided`, of which the item as a whole comes first."""
+    if ITEM in decided and not is_one_choice(task):
+        whole = decided[ITEM]
+        old = None if whole is None else task.check(whole)
+        decided = {key: value for key, value in decided.items() if key != ITEM}
+    return task.assemble(old, decided) if decided else old
