@@ -35,8 +35,10 @@ from llm_relabel.allocation import Allocation
 from llm_relabel.beliefs import Beliefs, Said, believe
 from llm_relabel.job import load_job
 from llm_relabel.planning import flag
+from llm_relabel.predictions import train
 from llm_relabel.preparation import prepare
 from llm_relabel.records import LabelIssue
+from llm_relabel.units import differs, has_label
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SHOWN = (0.1, 0.2, 0.4)
@@ -52,29 +54,28 @@ class Round:
             # A budget of everything: the order is that of a budget, and nothing is left out.
             job = load_job(write_job(Path(folder), "job", one, detect={"budget": "100%"}))
             self.prepared = prepared = prepare(job)
-            self.task, self.given = prepared.task, prepared.given
+            self.given = prepared.given
             model = prepared.small_model(lambda _done, _total: None)
-            self.probs = model.predict_out_of_fold(self.given)
+            self.predicted = train(prepared, model, self.given)
             self.allocation = Allocation(prepared)
         self.judge = job.judge.member_names[0]
-        self.issues = flag(prepared, self.given, self.probs, ~prepared.dataset.locked)
+        self.issues = flag(prepared, self.predicted, ~prepared.dataset.locked)
         self.said = {prepared.row_of[i]: (label, None) for i, label in one.answers[judge].items()}
 
     def believed(self, issues: Sequence[LabelIssue]) -> Beliefs:
         """What all evidence says after these calls."""
         heard = {issue.row: self.said[issue.row] for issue in issues if issue.row in self.said}
         said = {f"{self.judge}, referenced": Said(heard)} if heard else {}
-        return believe(self.task, self.given, self.probs, said)
+        return believe(self.predicted, said)
 
     def right(self, issues: Sequence[LabelIssue]) -> float:
         """The share of right labels after these calls."""
         beliefs, labels = self.believed(issues), self.given.copy()
-        moved = beliefs.judged & ~beliefs.silent | ~labels.known
-        labels.matrix[moved] = beliefs.labels.matrix[moved]
-        labels.known[moved] = True
+        moved = beliefs.judged & ~beliefs.silent | ~has_label(labels)
+        labels[moved] = beliefs.labels[moved]
         gold = self.prepared.gold
         assert gold is not None
-        return float((~self.task.differs(labels, gold))[gold.known].mean())
+        return float((~differs(labels, gold))[has_label(gold)].mean())
 
     def order(self, name: str, seed: int) -> list[LabelIssue]:
         """The issues in the order in which they are asked."""
@@ -84,7 +85,7 @@ class Round:
             places = np.random.default_rng(seed).permutation(len(self.issues))
             return [self.issues[place] for place in places]
         parts = self.allocation.parts(
-            self.issues, (), self.believed, self.given, self.task.predicted(self.probs)
+            self.issues, (), self.believed, self.given, self.predicted.labels
         )
         return [issue for part in parts for issue in part]
 

@@ -23,10 +23,14 @@ from llm_relabel.job import load_job
 from llm_relabel.judge import Judges, RoundEvidence, open_judges
 from llm_relabel.judging import Judged, Judging
 from llm_relabel.planning import AskPlanner, flag
+from llm_relabel.predictions import train
 from llm_relabel.preparation import Prepared, prepare
 from llm_relabel.progress import Silent
 from llm_relabel.records import LabelIssue
 from llm_relabel.runs import RunFolder
+
+# Predictions are given, and a language model needs no vectors.
+_NO_MODEL: Any = None
 
 
 class Stage:
@@ -36,17 +40,17 @@ class Stage:
         os.environ["LLM_RELABEL_CACHE"] = str(home / "cache")
         self.prepared: Prepared = prepare(load_job(loopback_job.write_job(home, judge)))
         prepared = self.prepared
-        assert prepared.own_predictions is not None
         everything = np.ones(len(prepared.dataset), dtype=np.bool_)
-        self.issues = flag(prepared, prepared.given, prepared.own_predictions, everything)
-        self.planner = AskPlanner(prepared, 1, prepared.own_predictions)
+        predicted = train(prepared, _NO_MODEL, prepared.given)  # its own are given
+        self.issues = flag(prepared, predicted, everything)
+        self.planner = AskPlanner(prepared, 1, predicted)
 
     def judges(self, cache: Path, folder: Path | None = None) -> Judges:
         """The job's judges over the verdict cache in `cache`."""
         prepared = self.prepared
         return open_judges(
             prepared.job, prepared.task, prepared.definitions,
-            cache=cache, embed=_no_embeddings, folder=folder,
+            cache=cache, model=_NO_MODEL, folder=folder,
         )  # fmt: skip
 
     def bodies(self, calls: int) -> list[dict[str, Any]]:
@@ -63,8 +67,8 @@ class Stage:
     def judge(self, issues: Sequence[LabelIssue], cache: Path, folder: Path) -> Judged:
         """Plan, render, hash, look up, call, validate, journal and cache, as a run does."""
         evidence = RoundEvidence(
-            embeddings=lambda: np.zeros((0, 0), dtype=np.float32),
-            targets=self.prepared.given,
+            model=_NO_MODEL,
+            labels=self.prepared.given,
             trusted=np.zeros(len(self.prepared.dataset), dtype=np.bool_),
             groups=self.prepared.dataset.groups,
         )
@@ -181,7 +185,3 @@ async def _all(
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):
             group.create_task(worker())
-
-
-def _no_embeddings(_texts: Sequence[str]) -> Any:
-    raise AssertionError("no embedding is needed where predictions are given")

@@ -35,8 +35,8 @@ from sets import RecordedSet, write_job
 
 import llm_relabel as lr
 from llm_relabel.job import ModelSection
-from llm_relabel.models import SmallModel
-from llm_relabel.records import Targets
+from llm_relabel.models.targets import ClassLabels, Targets
+from llm_relabel.models.text_classifier import TextClassifier
 from llm_relabel.review import Review, draw_sample, export_items, import_answers
 from llm_relabel.store import cache_folder
 
@@ -56,12 +56,17 @@ class Texts:
         self.names = sorted({row["gold"] for row in rows})
         self.code = {label: code for code, label in enumerate(self.names)}
         self.gold = np.array([self.code[row["gold"]] for row in rows])
-        model = SmallModel(
-            ModelSection(), self.texts, np.arange(len(rows)), seed=0, cache=cache_folder()
+        model = TextClassifier(
+            ModelSection(),
+            self.texts,
+            np.arange(len(rows)),
+            ClassLabels(tuple(self.names), exclusive=True),
+            seed=0,
+            cache=cache_folder(),
         )
         truth = np.eye(len(self.names), dtype=bool)[self.gold]
         everyone = np.ones(len(rows), dtype=bool)
-        self.probs = model.predict_out_of_fold(Targets(truth, everyone, True))
+        self.probs = model.out_of_fold_probs(Targets(truth, everyone, True))
 
     def recorded(self, model: str) -> Codes:
         """A recorded LLM's answers, -1 where it gave none."""

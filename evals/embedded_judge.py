@@ -41,8 +41,9 @@ from numpy.typing import NDArray
 
 from llm_relabel.job import ModelSection
 from llm_relabel.judge.embedded import EmbeddingVote, Settings
-from llm_relabel.models import Encoder, SmallModel
-from llm_relabel.records import Targets
+from llm_relabel.models.encoder import Encoder
+from llm_relabel.models.targets import ClassLabels, Targets
+from llm_relabel.models.text_classifier import TextClassifier
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
@@ -153,9 +154,10 @@ class Source:
     ) -> Case:
         texts = rows if isinstance(rows, list) else list(self.texts[rows])
         groups = np.unique(texts, return_inverse=True)[1].astype(np.int64)
-        model = SmallModel(ModelSection(), texts, groups, seed=seed, cache=None)
+        nobody = ClassLabels((), exclusive=exclusive)
+        model = TextClassifier(ModelSection(), texts, groups, nobody, seed=seed, cache=None)
         known = np.ones(len(texts), dtype=np.bool_)
-        probs = model.predict_out_of_fold(Targets(labels, known, exclusive))
+        probs = model.out_of_fold_probs(Targets(labels, known, exclusive))
         predicted = (
             np.eye(labels.shape[1], dtype=np.bool_)[probs.argmax(axis=1)]
             if exclusive

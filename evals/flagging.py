@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from llm_relabel.models.small_model import DOUBTED
 from machine import facts, keep, rows_of, table
 from noise import flip
 from numpy.typing import NDArray
@@ -32,9 +33,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from llm_relabel.job import ModelSection
-from llm_relabel.models import SmallModel
-from llm_relabel.models.small_model import DOUBTED
-from llm_relabel.records import Targets
+from llm_relabel.models.targets import ClassLabels, Targets
+from llm_relabel.models.text_classifier import TextClassifier
 from llm_relabel.store import cache_folder
 
 NOISES = (("sym", 0.2), ("sym", 0.4), ("conf", 0.2), ("conf", 0.4), ("inst", 0.2))
@@ -44,6 +44,10 @@ CUTS = (0.05, 0.1, 0.2, 0.4)
 NEIGHBOURS = 20
 
 
+# The passes below take targets, so the model need not know the classes' names.
+NOBODY = ClassLabels((), exclusive=True)
+
+
 def targets_of(labels: NDArray[np.int64], classes: int) -> Targets:
     matrix = np.zeros((len(labels), classes), dtype=np.bool_)
     matrix[np.arange(len(labels)), labels] = True
@@ -51,14 +55,14 @@ def targets_of(labels: NDArray[np.int64], classes: int) -> Targets:
 
 
 def quality_by_method(
-    model: SmallModel, labels: NDArray[np.int64], classes: int, seed: int
+    model: TextClassifier, labels: NDArray[np.int64], classes: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """Method to label quality (rows,), LOWER is worse."""
     rows, targets = np.arange(len(labels)), targets_of(labels, classes)
     plain, penalty = model.plain_pass(targets)
     robust = model.robust_pass(targets, plain, penalty)
     ours = {
-        "ours": model.predict_out_of_fold(targets),
+        "ours": model.out_of_fold_probs(targets),
         "plain pass": plain,
         "robust pass": robust,
     }
@@ -77,7 +81,7 @@ def quality_by_method(
 
 
 def variants(
-    model: SmallModel, labels: NDArray[np.int64], classes: int, _seed: int
+    model: TextClassifier, labels: NDArray[np.int64], classes: int, _seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """The variants of our own method that the default is chosen from, to label quality (rows,)."""
     rows, targets = np.arange(len(labels)), targets_of(labels, classes)
@@ -90,7 +94,7 @@ def variants(
     return {name: p[rows, labels].astype(np.float64) for name, p in probs.items()}
 
 
-Methods = Callable[[SmallModel, NDArray[np.int64], int, int], dict[str, NDArray[np.float64]]]
+Methods = Callable[[TextClassifier, NDArray[np.int64], int, int], dict[str, NDArray[np.float64]]]
 
 
 def measure(
@@ -104,8 +108,8 @@ def measure(
     classes = sorted(set(names))
     true = np.array([classes.index(n) for n in names])
     _, groups = np.unique([" ".join(t.casefold().split()) for t in texts], return_inverse=True)
-    model = SmallModel(ModelSection(), texts, groups, seed=0, cache=cache_folder())
-    clean = model.predict_out_of_fold(targets_of(true, len(classes)))
+    model = TextClassifier(ModelSection(), texts, groups, NOBODY, seed=0, cache=cache_folder())
+    clean = model.out_of_fold_probs(targets_of(true, len(classes)))
     found = []
     for kind, rate in noises:
         for seed in SEEDS:

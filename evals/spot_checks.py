@@ -22,9 +22,11 @@ import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from machine import facts, keep, table
 from numpy.typing import NDArray
 from scipy.stats import binomtest
@@ -32,10 +34,13 @@ from sets import RECORDED, read_set, write_job
 
 from llm_relabel.audit import Audits, Evidence, certify, choose
 from llm_relabel.beliefs import Said, believe
+from llm_relabel.definitions import load_definitions
 from llm_relabel.job import load_job
+from llm_relabel.predictions import train
 from llm_relabel.preparation import prepare
-from llm_relabel.records import Targets
 from llm_relabel.review.sampling import allocate, strata_of
+from llm_relabel.tasks.classification import Classification
+from llm_relabel.units import Labels, differs, has_label
 
 AUDITS = 100
 SIZES = (50, 100, 200)
@@ -44,8 +49,8 @@ SIZES = (50, 100, 200)
 class Remembering(Evidence):
     """Evidence that works each set of candidates out once, for the choice with and without gate."""
 
-    def candidates(self, people: Any) -> dict[str, Targets]:
-        kept: dict[Any, dict[str, Targets]] = self.__dict__.setdefault("_kept", {})
+    def candidates(self, people: Any) -> dict[str, Labels]:
+        kept: dict[Any, dict[str, Labels]] = self.__dict__.setdefault("_kept", {})
         key = tuple(sorted(people))
         if key not in kept:
             kept[key] = super().candidates(people)
@@ -56,38 +61,37 @@ class Remembering(Evidence):
         self.__dict__.pop("_kept", None)
 
 
-def evidence_of(name: str) -> list[tuple[str, Remembering, Targets]]:
+def evidence_of(name: str) -> list[tuple[str, Remembering, Labels]]:
     """For every recorded LLM of a set: all evidence after two rounds, and gold."""
     one = read_set(name)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(load_job(write_job(Path(folder), "job", one)))
-        task, given, gold = prepared.task, prepared.given, prepared.gold
+        given, gold = prepared.given, prepared.gold
         assert gold is not None
         model = prepared.small_model(lambda _done, _total: None)
-        first = model.predict_out_of_fold(given)
-        doubted_first = task.differs(given, task.predicted(first))
+        first = train(prepared, model, given)
+        doubted_first = differs(given, first.labels)
         for judge, answers in one.answers.items():
             said = Said({prepared.row_of[i]: (label, None) for i, label in answers.items()})
             doubted = Said({r: t for r, t in said.answers.items() if doubted_first[r]})
-            fused = believe(task, given, first, {judge: doubted}).labels
-            second = model.predict_out_of_fold(fused)
-            both = doubted_first | task.differs(fused, task.predicted(second))
-            found.append((judge, Remembering(task, given, second, {judge: said}, both), gold))
+            fused = believe(first, {judge: doubted}).labels
+            second = train(prepared, model, fused)
+            both = doubted_first | differs(fused, second.labels)
+            found.append((judge, Remembering(second, {judge: said}, both), gold))
     return found
 
 
-def draw(evidence: Evidence, gold: Targets, size: int, rng: np.random.Generator) -> Audits:
+def draw(evidence: Evidence, gold: Labels, size: int, rng: np.random.Generator) -> Audits:
     """A blind sample as the program draws it, answered from gold."""
-    task = evidence.task
     some = {n: evidence.of_doubted(each) for n, each in evidence.said.items()}
-    beliefs = believe(task, evidence.given, evidence.pred_probs, some)
-    strata = strata_of(beliefs.judged, beliefs.belief_in(evidence.given), ~gold.known)
+    beliefs = believe(evidence.predicted, some)
+    strata = strata_of(beliefs.judged, beliefs.belief_in(evidence.given), ~has_label(gold))
     return drawn(strata, beliefs.belief_in(evidence.given), gold, size, rng)
 
 
 def drawn(
-    strata: NDArray[np.int8], belief: NDArray[np.float32], gold: Targets, size: int,
+    strata: NDArray[np.int8], belief: NDArray[np.float32], gold: Labels, size: int,
     rng: np.random.Generator,
 ) -> Audits:  # fmt: skip
     """Audits by strata."""
@@ -99,26 +103,27 @@ def drawn(
     )  # fmt: skip
     rows = [rng.choice(m, count, replace=False) for m, count in zip(members, counts, strict=True)]
     every = np.concatenate(rows).astype(np.int64)
-    truth = Targets(gold.matrix[every], gold.known[every], gold.exclusive)
     stratum = np.repeat(np.arange(len(codes)), counts)
-    return Audits(every, truth, stratum, np.array([len(m) for m in members], dtype=np.float64))
+    return Audits(
+        every, gold[every], stratum, np.array([len(m) for m in members], dtype=np.float64)
+    )
 
 
-def score(case: tuple[str, str, Remembering, Targets, int]) -> list[dict[str, Any]]:
+def score(case: tuple[str, str, Remembering, Labels, int]) -> list[dict[str, Any]]:
     """All draws of one judge: what `auto` reached, and every policy in hindsight."""
     name, judge, evidence, gold, draws = case
-    task, found = evidence.task, []
+    known, found = has_label(gold), []
     for seed in range(draws):
         evidence.forget()
         rng = np.random.default_rng(seed)
-        audits = draw(evidence, gold, min(AUDITS, int(gold.known.sum()) // 3), rng)
-        rest = gold.known.copy()
+        audits = draw(evidence, gold, min(AUDITS, int(known.sum()) // 3), rng)
+        rest = known.copy()
         rest[audits.rows] = False
 
-        def right(labels: Targets, rest: Any = rest) -> NDArray[np.bool_]:
-            return ~task.differs(labels, gold)[rest]
+        def right(labels: Labels, rest: Any = rest) -> NDArray[np.bool_]:
+            return ~differs(labels, gold)[rest]
 
-        policies = evidence.candidates(audits.people(task, np.ones(len(audits), dtype=bool)))
+        policies = evidence.candidates(audits.people(np.ones(len(audits), dtype=bool)))
         accuracy = {policy: float(right(labels).mean()) for policy, labels in policies.items()}
         source = max(("keep", "replace"), key=lambda policy: accuracy[policy])
         better = right(policies[source])
@@ -128,10 +133,10 @@ def score(case: tuple[str, str, Remembering, Targets, int]) -> list[dict[str, An
             ours = right(choice.labels)
             lost, won = int((better & ~ours).sum()), int((ours & ~better).sum())
             p = binomtest(lost, lost + won).pvalue if lost + won else 1.0
-            told = certify(audits, choice, len(gold.known), seed=seed)["label_accuracy"]
+            told = certify(audits, choice, len(known), seed=seed)["label_accuracy"]
             final = choice.labels.copy()
-            final.matrix[audits.rows], final.known[audits.rows] = audits.truth.matrix, True
-            true = float((~task.differs(final, gold))[gold.known].mean())
+            final[audits.rows] = audits.truth
+            true = float((~differs(final, gold))[known].mean())
             line[word] = {
                 "policy": choice.policy, "accuracy": float(ours.mean()),
                 "worse": bool(lost > won and p < 0.05), "better_source": source,
@@ -142,15 +147,14 @@ def score(case: tuple[str, str, Remembering, Targets, int]) -> list[dict[str, An
     return found
 
 
-def without(name: str, judge: str, evidence: Evidence, gold: Targets) -> dict[str, Any]:
+def without(name: str, judge: str, evidence: Evidence, gold: Labels) -> dict[str, Any]:
     """The default without spot-checks, on all items with gold."""
-    task = evidence.task
     candidates = evidence.candidates({})
-    known = gold.known
-    right = {p: (~task.differs(labels, gold))[known] for p, labels in candidates.items()}
+    known = has_label(gold)
+    right = {p: (~differs(labels, gold))[known] for p, labels in candidates.items()}
     default = "fuse doubted" if "fuse doubted" in right else "fuse"
     some = {n: evidence.of_doubted(each) for n, each in evidence.said.items()}
-    warned = believe(task, evidence.given, evidence.pred_probs, some).warnings
+    warned = believe(evidence.predicted, some).warnings
     lost = int((right["keep"] & ~right[default]).sum())
     won = int((right[default] & ~right["keep"]).sum())
     return {
@@ -174,24 +178,15 @@ def cover(case: tuple[int, int, int]) -> int:
 class _Fixed:
     """Evidence whose policies are given: no learning, so that a simulation takes no time."""
 
-    def __init__(self, task: Any, given: Targets, policies: dict[str, Targets]) -> None:
-        self.task, self.given, self._policies = task, given, policies
+    def __init__(self, given: Labels, policies: dict[str, Labels]) -> None:
+        self.task, self.given, self._policies = ABC, given, policies
+        self.predicted: Any = SimpleNamespace(units=ABC.units({"given": given}))
 
-    def candidates(self, _people: Any) -> dict[str, Targets]:
+    def candidates(self, _people: Any) -> dict[str, Labels]:
         return self._policies
 
 
-class _Plain:
-    """The three methods of a task that choosing needs, for one of a few classes."""
-
-    class_names = ("a", "b", "c")
-    exclusive = True
-
-    def differs(self, one: Targets, other: Targets) -> NDArray[np.bool_]:
-        return np.asarray((one.matrix != other.matrix).any(axis=1))
-
-    def decode(self, targets: Targets, row: int) -> str:
-        return self.class_names[int(targets.matrix[row].argmax())]
+ABC = Classification(load_definitions(dict.fromkeys("abc", "x")), pa.string())
 
 
 def _simulated(size: int, rng: np.random.Generator) -> int:
@@ -203,27 +198,26 @@ def _simulated(size: int, rng: np.random.Generator) -> int:
         codes = np.where(rng.random(rows) < right, truth, wrong)
         return codes if base is None else np.where(rng.random(rows) < copied, base, codes)
 
-    def targets(codes: NDArray[np.int64]) -> Targets:
-        return Targets(np.eye(classes, dtype=bool)[codes], np.ones(rows, dtype=bool), True)
+    def labels(codes: NDArray[np.int64]) -> Labels:
+        return np.array(ABC.names, dtype=object)[codes]
 
     hard = rng.random(rows)
     given = noisy(rng.uniform(0.5, 0.95) - 0.2 * (hard > 0.7))
-    policies = {"keep": targets(given)}
+    policies = {"keep": labels(given)}
     for name in ("fuse", "agree", "replace", "pool"):
         right = np.clip(rng.uniform(0.5, 0.97) - 0.3 * (hard > 0.7), 0, 1)
-        policies[name] = targets(noisy(right, given, rng.uniform(0, 0.8)))
+        policies[name] = labels(noisy(right, given, rng.uniform(0, 0.8)))
     judged = (hard > 0.6) | (rng.random(rows) < 0.1)
     belief = np.clip(1 - 0.4 * hard + 0.1 * rng.normal(size=rows), 0, 1).astype(np.float32)
     strata = strata_of(judged, belief, np.zeros(rows, dtype=bool))
-    audits = drawn(strata, belief, targets(truth), size, rng)
+    audits = drawn(strata, belief, labels(truth), size, rng)
     seed = int(rng.integers(2**31))
-    task: Any = _Plain()
-    evidence: Any = _Fixed(task, policies["keep"], policies)
+    evidence: Any = _Fixed(policies["keep"], policies)
     choice = choose(evidence, audits, seed=seed)
     told = certify(audits, choice, rows, seed=seed)["label_accuracy"]
-    final = choice.labels.matrix.argmax(1)
-    final[audits.rows] = truth[audits.rows]
-    return int(told["low"] <= (final == truth).mean() <= told["high"])
+    final, true = choice.labels.copy(), labels(truth)
+    final[audits.rows] = true[audits.rows]
+    return int(told["low"] <= (final == true).mean() <= told["high"])
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from llm_relabel.definitions import UniqueKeyLoader
 from llm_relabel.errors import JobError, nearest
 from llm_relabel.judge_settings import JudgeSection, Section, share_of
+from llm_relabel.registry import TASKS
 
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
@@ -106,7 +107,7 @@ class DecideSection(Section):
 class Job(Section):
     """A whole job. `folder` is what relative paths in it start from (the job file's own)."""
 
-    task: Literal["classification"]
+    task: str
     data: DataSection
     labels: str | dict[str, Any]
     model: ModelSection = ModelSection()
@@ -117,6 +118,13 @@ class Job(Section):
     seed: int = 0
     output: str = Field(min_length=1)
     folder: Path = Field(default=Path(), exclude=True)
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, value: str) -> str:
+        if value not in TASKS:
+            raise ValueError(f"must be {' or '.join(TASKS)}")
+        return value
 
     @model_validator(mode="after")
     def _columns_apart(self) -> Job:
@@ -216,8 +224,6 @@ def _problem(found: Any) -> str:
     if found["type"] == "missing":
         return f"{place}: this key is required"
     message = str(found["msg"]).removeprefix("Value error, ")
-    if found["type"] == "literal_error" and len(path) == 1 and path[0] == "task":
-        message = f"must be {' or '.join(get_args(Job.model_fields['task'].annotation))}"
     if place == "the job":
         return message
     return f"{place}: {message} (found {found['input']!r})"

@@ -74,6 +74,8 @@ class Predicted:
 
     def runner_up(self, row: int) -> Any:
         """The next best label of one row: its least certain unit decided the second way."""
+        if not self.predictions.scores:  # there is no model
+            return None
         units, place = self.units, self.units.of_row(row)
         beliefs = self.beliefs[place]
         if not len(beliefs):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pyarrow as pa
 from hostile import CANARY, VICTIM, HostileItem, corpus
 from loopback import ANTHROPIC, Fault, LoopbackServer, Received, default_answer
 
@@ -317,7 +318,7 @@ def check_batch_lines(wire: str, folder: Path, attacks: Sequence[HostileItem] = 
     found.items.update(item.family for item in attacks)
     expected = {fenced(item.text, names) for item in attacks for _, names in VARIANTS}
     api = open_batch_api(JudgeMember(model=MODELS[wire], base_url="http://127.0.0.1:9/v1"), folder)
-    task = Classification(load_definitions(LABELS), multi_label=False)
+    task = Classification(load_definitions(LABELS), pa.string())
     prompts, schema = PromptBuilder(task, schema_in_words=False), task.answer_schema()
 
     def received(line: bytes) -> Received:
@@ -355,10 +356,10 @@ def ask_all(
         folder=folder,
     )  # fmt: skip
     definitions = load_definitions(LABELS)
-    task = Classification(definitions, multi_label=False)
+    task = Classification(definitions, pa.string())
 
     async def main() -> list[tuple[Ask, Verdict | BaseException]]:
-        judges = open_judges(job, task, definitions, cache=folder, embed=lambda texts: texts)
+        judges = open_judges(job, task, definitions, cache=folder, model=mock.Mock())
         try:
             calls = (judges.first.verdict(ask, item) for ask, item in asks)
             ended = await asyncio.gather(*calls, return_exceptions=True)

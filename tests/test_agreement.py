@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,10 @@ from sklearn import metrics
 from llm_relabel.agreement import confidence, measures, paired, raters
 from llm_relabel.agreement.gold import average_precision
 from llm_relabel.agreement.intervals import bootstrapped, share
-from llm_relabel.agreement.judged import Answers, figures, right
+from llm_relabel.agreement.judged import Answers, figures
+from llm_relabel.definitions import load_definitions
+from llm_relabel.tasks.classification import Classification
+from llm_relabel.units import Labels, column
 
 # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), example C: four observers,
 # twelve units, missing data; nominal alpha = 0.743.
@@ -135,18 +139,29 @@ def test_where_nothing_varies_no_interval_is_made_up() -> None:
     assert (accurate.value, accurate.low, accurate.high) == (1.0, None, None)
 
 
-def answers_from(codes: list[int], classes: int, belief: list[float] | None = None) -> Answers:
-    given_code = np.array(codes)
-    labels = np.eye(classes, dtype=bool)[np.maximum(given_code, 0)]
+def answers_from(codes: list[int], belief: list[float] | None = None) -> Answers:
     told = np.full(len(codes), np.nan) if belief is None else np.array(belief)
-    return Answers(labels & (given_code >= 0)[:, None], given_code >= 0, told)
+    return Answers(one_label(codes), told)
+
+
+NAMES = ("a", "b", "c", "d")
+ONE = Classification(load_definitions(dict.fromkeys(NAMES[:2], "x")), pa.string())
+SETS = pa.list_(pa.string())
+
+
+def one_label(codes: list[int]) -> Labels:
+    return column(NAMES[code] if code >= 0 else None for code in codes)
+
+
+def many_labels(matrix: NDArray[np.bool_]) -> Labels:
+    return column(tuple(n for n, here in zip(NAMES, row, strict=False) if here) for row in matrix)
 
 
 def test_confidence_figures_of_a_judge_that_knows() -> None:
-    truth = np.eye(2, dtype=bool)[[0] * 40 + [1] * 40]
+    truth = one_label([0] * 40 + [1] * 40)
     codes = [0] * 60 + [1] * 20
     belief = [0.9] * 40 + [0.3] * 20 + [0.9] * 20
-    found = figures(truth, answers_from(codes, 2, belief), ["a", "b"], exclusive=True)
+    found = figures(ONE, truth, answers_from(codes, belief))
     told = found["confidence"]
     assert told["auroc"]["value"] == 1.0
     assert told["calibration_error"]["value"] == pytest.approx(60 / 80 * 0.1 + 20 / 80 * 0.3)
@@ -169,11 +184,11 @@ def test_auroc_equals_scikit_learn() -> None:
 
 
 def test_one_class_everything_right_and_nothing_answered() -> None:
-    truth = np.eye(2, dtype=bool)[[0] * 30]
-    alone = figures(truth, answers_from([0] * 30, 2), ["a", "b"], exclusive=True)
+    truth = one_label([0] * 30)
+    alone = figures(ONE, truth, answers_from([0] * 30))
     assert alone["accuracy"]["abstained_wrong"]["value"] == 1.0
     assert alone["kappa"]["answered_only"]["value"] is None
-    silent = figures(truth, answers_from([-1] * 30, 2), ["a", "b"], exclusive=True)
+    silent = figures(ONE, truth, answers_from([-1] * 30))
     assert silent["accuracy"]["answered_only"]["value"] is None
     assert silent["accuracy"]["abstained_wrong"]["value"] == 0.0
     assert silent["coverage"]["value"] == 0.0
@@ -182,13 +197,14 @@ def test_one_class_everything_right_and_nothing_answered() -> None:
 def test_multi_label_figures_equal_scikit_learn() -> None:
     rng = np.random.default_rng(2)
     truth, said = rng.random((80, 4)) < 0.4, rng.random((80, 4)) < 0.5
-    answers = Answers(said, np.ones(80, dtype=bool), np.full(80, np.nan))
-    found = figures(truth, answers, list("abcd"), exclusive=False)
+    answers = Answers(many_labels(said), np.full(80, np.nan))
+    task = Classification(load_definitions(dict.fromkeys(NAMES, "x")), SETS)
+    found = figures(task, many_labels(truth), answers)
     for name, average in (("macro_f1", "macro"), ("micro_f1", "micro")):
         value = found[name]["abstained_wrong"]["value"]
         assert value == pytest.approx(metrics.f1_score(truth, said, average=average))
     assert found["accuracy"]["answered_only"]["value"] == pytest.approx(
-        right(truth, answers).mean()
+        (truth == said).all(axis=1).mean()
     )
 
 
@@ -226,10 +242,9 @@ def test_the_alternative_annotator_test_tells_good_from_bad() -> None:
 
 
 def test_silence_on_an_item_without_labels_is_not_right() -> None:
-    truth = np.zeros((4, 2), dtype=bool)
-    said = np.zeros((4, 2), dtype=bool)
-    answers = Answers(said, np.array([True, True, False, False]), np.full(4, np.nan))
-    found = figures(truth, answers, ["a", "b"], exclusive=False)
+    answers = Answers(column([(), (), None, None]), np.full(4, np.nan))
+    task = Classification(load_definitions(dict.fromkeys(NAMES[:2], "x")), SETS)
+    found = figures(task, column([()] * 4), answers)
     assert found["overlap"]["abstained_wrong"]["value"] == 0.5
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import toy
 import yaml
@@ -18,8 +19,10 @@ from test_rounds import right_answer
 
 import llm_relabel as lr
 from llm_relabel.beliefs import Beliefs
+from llm_relabel.definitions import load_definitions
 from llm_relabel.gains import expected_gains, severities
-from llm_relabel.records import Targets
+from llm_relabel.tasks.classification import Classification
+from llm_relabel.units import Labels, column
 
 ROWS = 400
 PRICES = {"input": 1.0, "output": 1.0}
@@ -232,15 +235,16 @@ def test_the_gain_is_what_would_be_mended_on_average(case: Any) -> None:
     q, matrix = q / q.sum(), matrix / matrix.sum(axis=1, keepdims=True)
     classes = len(q)
 
-    def one(code: int) -> Targets:
-        marks = np.zeros((1, classes), dtype=bool)
-        if code >= 0:
-            marks[0, code] = True
-        return Targets(marks, np.array([code >= 0]), True)
+    names = [str(code) for code in range(classes)]
+    task = Classification(load_definitions(dict.fromkeys(names, "x")), pa.string())
+
+    def one(code: int) -> Labels:
+        return column([names[code] if code >= 0 else None])
 
     silent = np.zeros(1, dtype=bool)
     beliefs = Beliefs(
-        one(int(q.argmax())), q[None].astype(np.float32), silent, silent, (), {},
+        task, task.units({"given": one(now)}), one(int(q.argmax())),
+        q[None].astype(np.float32), silent, silent, (), {},
         ({"j, blind": (matrix, 3.0)},), 1.0, (),
     )  # fmt: skip
     found = expected_gains(

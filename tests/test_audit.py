@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import llm_relabel as lr
 from llm_relabel.agreement.intervals import lower_bounds
 from llm_relabel.audit.checks import Audits
-from llm_relabel.records import Targets
 from llm_relabel.review import Review, draw_sample, export_items, import_answers
+from llm_relabel.units import no_labels
 
 ROWS = 400
 
@@ -191,8 +191,7 @@ def test_strata_weigh_by_their_size_and_the_interval_holds_the_mean(
     sizes = np.array([max(count, size) for count, size in strata], dtype=float)
     stratum = np.repeat(np.arange(len(strata)), counts)
     rows = len(stratum)
-    truth = Targets(np.ones((rows, 1), dtype=bool), np.ones(rows, dtype=bool), True)
-    audits = Audits(np.arange(rows), truth, stratum, sizes)
+    audits = Audits(np.arange(rows), no_labels(rows), stratum, sizes)
     values = (rng.random(rows) < 0.6).astype(float)
     wanted = (
         sum(size * values[stratum == code].mean() for code, size in enumerate(sizes)) / sizes.sum()

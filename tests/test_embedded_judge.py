@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from llm_relabel.definitions import LabelDefinitions
 from llm_relabel.judge import RoundEvidence
 from llm_relabel.judge.embedded import EmbeddedJudge, EmbeddingVote, Settings
 from llm_relabel.judge.neighbours import TrustedPool
-from llm_relabel.records import Ask, Item, Targets
+from llm_relabel.records import Ask, Item
+from llm_relabel.tasks.classification import Classification
+from llm_relabel.units import column
 
 DIMENSIONS = 16
 NAMES = ("cats", "dogs", "ships")
@@ -243,17 +247,18 @@ def test_the_judge_gives_verdicts_from_a_rounds_evidence() -> None:
         asked.extend(texts)
         return np.eye(len(texts), DIMENSIONS, dtype=np.float32)
 
-    labels = np.eye(3, dtype=np.bool_)[truth]
-    labels[[0, 1]] = [False, True, False]
+    labels = column(NAMES[code] for code in truth.tolist())
+    labels[[0, 1]] = NAMES[1]
+    vectors = np.vstack([embeddings[:1], -embeddings[:1], embeddings[2:]])
     trusted = np.arange(len(truth)) > 1
     evidence = RoundEvidence(
-        embeddings=lambda: np.vstack([embeddings[:1], -embeddings[:1], embeddings[2:]]),
-        targets=Targets(labels, np.ones(len(truth), dtype=np.bool_), exclusive=True),
+        model=mock.Mock(embeddings=vectors),
+        labels=labels,
         trusted=trusted,
         groups=np.arange(len(truth)),
     )
     asks = [Ask(f"a{row}", f"i{row}", row, "label", "blind", (), "embedded") for row in (0, 1)]
-    judge = EmbeddedJudge(definitions, exclusive=True, embed=embed)
+    judge = EmbeddedJudge(Classification(definitions, pa.string()), definitions, embed)
     for _ in range(2):
         judge.begin_round(evidence, asks)
     assert asked == ["cats: About cats.", "dogs: About dogs.", "ships: About ships."]

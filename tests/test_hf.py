@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import tiny_lm
 import torch
@@ -33,8 +34,8 @@ LABELS = {
     "to": "A word that another one begins with.",
     "größe 😀": "Not a word at all.",
 }
-ONE = Classification(load_definitions(LABELS), multi_label=False)
-MANY = Classification(load_definitions(LABELS), multi_label=True)
+ONE = Classification(load_definitions(LABELS), pa.string())
+MANY = Classification(load_definitions(LABELS), pa.list_(pa.string()))
 PROMPTS = PromptBuilder(ONE, schema_in_words=False, max_item_tokens=200)
 WORDS = ("apple", "hammer", "horse", "number", "the", "of", "große 😀", "Ωmega", "x7\n")
 
@@ -188,7 +189,7 @@ def test_multi_label_asks_about_each_label_apart(tmp_path: Path) -> None:
             yes, no = shares_of(plain.likelihoods(one, [head + "true", head + "false"]))
             sure.append(max(yes, no))
             applies += [name] if yes > 0.5 else []
-        parsed = MANY.parse_answer(json.dumps(answer))
+        parsed = MANY.parse(json.dumps(answer))
         if shares[0] > 0.5:
             assert (parsed.label, parsed.abstained) == (tuple(applies), None)
             assert answer["confidence"] == pytest.approx(min(sure), abs=1e-4)
@@ -239,7 +240,7 @@ def test_hostile_items_get_no_other_answers_and_no_voice(tmp_path: Path) -> None
     assert "< |im_end|>" in said
     names = ONE.answer_schema(full=True)["properties"]["label"]["enum"]
     for answer in answers(tmp_path, asked[:-1]):
-        ONE.parse_answer(json.dumps(answer))
+        ONE.parse(json.dumps(answer))
         assert answer["label"] in names
         assert 0 <= answer["confidence"] <= 1
 

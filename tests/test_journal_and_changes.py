@@ -6,6 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import toy
 from hypothesis import given, settings
@@ -53,7 +54,7 @@ def test_a_file_is_replaced_whole_or_not(tmp_path: Path) -> None:
 
 
 NAMES = ("a", "b", "c")
-TASK = Classification(load_definitions(dict.fromkeys(NAMES, "x")), multi_label=False)
+TASK = Classification(load_definitions(dict.fromkeys(NAMES, "x")), pa.string())
 IDS = ("i", "j", "k")
 GIVEN = {"i": "a", "j": "b", "k": None}
 

@@ -16,10 +16,12 @@ import pytest
 
 from llm_relabel.errors import DataError, JobError
 from llm_relabel.job import ModelSection
-from llm_relabel.models import Encoder, SmallModel, load_predictions, ridge
-from llm_relabel.models.encoder import BUNDLED_FILES, bundled_folder, check_bundled
+from llm_relabel.models import ridge
+from llm_relabel.models.encoder import BUNDLED_FILES, Encoder, bundled_folder, check_bundled
+from llm_relabel.models.own_predictions import load_predictions
 from llm_relabel.models.ridge import LeaveOutRidge
-from llm_relabel.records import Targets
+from llm_relabel.models.targets import ClassLabels, Targets
+from llm_relabel.models.text_classifier import TextClassifier
 
 SUBJECTS = {
     "travel": ("train", "flight", "hotel", "ferry"),
@@ -33,6 +35,9 @@ SHAPES = (
     "how much is a {} these days",
     "tell me about the {}",
 )
+
+
+CLASSES = ClassLabels(tuple(SUBJECTS), exclusive=True)
 
 
 def subjects() -> tuple[list[str], np.ndarray]:
@@ -53,9 +58,13 @@ def one_label(classes: np.ndarray, width: int, known: np.ndarray | None = None) 
     return Targets(matrix, known, exclusive=True)
 
 
-def small_model(texts, groups=None, *, cache=None, seed=0, folder=Path(), **section) -> SmallModel:
+def small_model(
+    texts, groups=None, *, cache=None, seed=0, folder=Path(), **section
+) -> TextClassifier:
     groups = np.arange(len(texts)) if groups is None else groups
-    return SmallModel(ModelSection(**section), texts, groups, seed=seed, cache=cache, folder=folder)
+    return TextClassifier(
+        ModelSection(**section), texts, groups, CLASSES, seed=seed, cache=cache, folder=folder
+    )
 
 
 # Leave-out ridge
@@ -155,7 +164,7 @@ def test_finds_flipped_labels_out_of_fold() -> None:
     labels = true.copy()
     flipped = [3, 22, 47]
     labels[flipped] = (labels[flipped] + 1) % 3
-    probs = small_model(texts).predict_out_of_fold(one_label(labels, 3))
+    probs = small_model(texts).out_of_fold_probs(one_label(labels, 3))
     assert probs.shape == (60, 3)
     assert probs.dtype == np.float32
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
@@ -174,8 +183,8 @@ def test_copies_never_vouch_for_each_other() -> None:
     copies = [0, 60, 61, 62]
     grouped = np.arange(63)
     grouped[copies] = 0
-    apart = small_model(texts).predict_out_of_fold(one_label(labels, 3))
-    together = small_model(texts, grouped).predict_out_of_fold(one_label(labels, 3))
+    apart = small_model(texts).out_of_fold_probs(one_label(labels, 3))
+    together = small_model(texts, grouped).out_of_fold_probs(one_label(labels, 3))
     assert together[copies, 2].max() < apart[copies, 2].min()
     # What the group's own labels say does not reach the group's scores at all.
     x = small_model(texts).embeddings
@@ -192,14 +201,14 @@ def test_missing_rows_are_predicted_and_never_trained_on() -> None:
     known = np.ones(60, dtype=np.bool_)
     known[[1, 21, 41]] = False
     targets = one_label(true, 3, known)
-    probs = small_model(texts).predict_out_of_fold(targets)
+    probs = small_model(texts).out_of_fold_probs(targets)
     assert (probs[~known].argmax(axis=1) == true[~known]).mean() > 0.6
     np.testing.assert_allclose(probs[~known].sum(axis=1), 1, atol=1e-5)
     # Whatever stands in the matrix of a row whose label is missing is not read.
-    garbage = targets.copy()
+    garbage = Targets(targets.matrix.copy(), targets.known, targets.exclusive)
     garbage.matrix[1] = [False, False, True]
     garbage.matrix[21] = [True, True, True]
-    again = small_model(texts).predict_out_of_fold(garbage)
+    again = small_model(texts).out_of_fold_probs(garbage)
     np.testing.assert_array_equal(probs, again)
 
 
@@ -210,7 +219,7 @@ def test_many_labels_each_have_their_own_probability() -> None:
     joined = [f"{texts[row]} and {texts[other[row]]}" for row in range(60)]
     matrix = np.eye(3, dtype=np.bool_)[true] | np.eye(3, dtype=np.bool_)[true[other]]
     targets = Targets(matrix, np.ones(60, dtype=np.bool_), exclusive=False)
-    probs = small_model(joined).predict_out_of_fold(targets)
+    probs = small_model(joined).out_of_fold_probs(targets)
     assert probs.shape == (60, 3)
     assert ((probs > 0) & (probs < 1)).all()
     assert np.ptp(probs.sum(axis=1)) > 0.2
@@ -220,7 +229,7 @@ def test_many_labels_each_have_their_own_probability() -> None:
 def test_the_same_seed_gives_the_same_numbers() -> None:
     texts, true = subjects()
     first, second = (
-        small_model(texts, seed=3).predict_out_of_fold(one_label(true, 3)) for _ in range(2)
+        small_model(texts, seed=3).out_of_fold_probs(one_label(true, 3)) for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -228,7 +237,7 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
 def test_predicts_texts_outside_the_data() -> None:
     texts, true = subjects()
     new = ["where is the airport hotel", "i would like a bowl of soup", "who won the tennis"]
-    probs = small_model(texts).predict(one_label(true, 3), new)
+    probs = small_model(texts).probs_of(one_label(true, 3), new)
     assert probs.shape == (3, 3)
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
     assert probs.argmax(axis=1).tolist() == [0, 1, 2]
@@ -248,14 +257,14 @@ def test_tiny_data_gives_probabilities(texts: list[str]) -> None:
     _, groups = np.unique(texts, return_inverse=True)
     model = small_model(texts, groups.astype(np.int64))
     targets = one_label(np.array([0, 1, 0, 1]), 2)
-    for probs in (model.predict_out_of_fold(targets), model.predict(targets, ["new", ""])):
+    for probs in (model.out_of_fold_probs(targets), model.probs_of(targets, ["new", ""])):
         assert np.isfinite(probs).all()
         np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
 
 
 def test_no_known_label_at_all() -> None:
     targets = one_label(np.zeros(3, dtype=np.int64), 2, np.zeros(3, dtype=np.bool_))
-    probs = small_model(["a b", "b c", "c a"]).predict_out_of_fold(targets)
+    probs = small_model(["a b", "b c", "c a"]).out_of_fold_probs(targets)
     assert np.isfinite(probs).all()
 
 
@@ -264,15 +273,17 @@ import sys, json
 from pathlib import Path
 import numpy as np
 from llm_relabel.job import ModelSection
-from llm_relabel.models import SmallModel
-from llm_relabel.records import Targets
+from llm_relabel.models.targets import ClassLabels, Targets
+from llm_relabel.models.text_classifier import TextClassifier
 
 texts, classes = json.loads(sys.stdin.read())
 told = []
-model = SmallModel(ModelSection(), texts, np.arange(len(texts)), seed=0, cache=Path(sys.argv[1]),
+nobody = ClassLabels((), exclusive=True)
+model = TextClassifier(ModelSection(), texts, np.arange(len(texts)), nobody,
+                   seed=0, cache=Path(sys.argv[1]),
                    progress=lambda done, total: told.append(done))
 known = np.ones(len(texts), dtype=bool)
-probs = model.predict_out_of_fold(Targets(np.eye(3, dtype=bool)[classes], known, True))
+probs = model.out_of_fold_probs(Targets(np.eye(3, dtype=bool)[classes], known, True))
 print(json.dumps({"told": told, "torch": "torch" in sys.modules, "probs": probs.tolist()}))
 """
 
@@ -280,11 +291,11 @@ print(json.dumps({"told": told, "torch": "torch" in sys.modules, "probs": probs.
 def test_a_second_model_on_the_same_cache_embeds_nothing(tmp_path: Path) -> None:
     texts, true = subjects()
     told: list[tuple[int, int]] = []
-    model = SmallModel(
-        ModelSection(), texts, np.arange(60), seed=0, cache=tmp_path,
+    model = TextClassifier(
+        ModelSection(), texts, np.arange(60), CLASSES, seed=0, cache=tmp_path,
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
-    first = model.predict_out_of_fold(one_label(true, 3))
+    first = model.out_of_fold_probs(one_label(true, 3))
     assert told[-1] == (60, 60)
     answered = subprocess.run(
         [sys.executable, "-c", SECOND_RUN, str(tmp_path)],
@@ -441,12 +452,13 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tuned_model(folder: Path, texts: list[str], groups=None, progress=None) -> SmallModel:
+def tuned_model(folder: Path, texts: list[str], groups=None, progress=None) -> TextClassifier:
     section = ModelSection(encoder=folder.name, finetune=True, folds=3, epochs=1)
     groups = np.arange(len(texts)) if groups is None else groups
-    return SmallModel(
-        section, texts, groups, seed=0, cache=None, folder=folder.parent, progress=progress
-    )
+    return TextClassifier(
+        section, texts, groups, CLASSES, seed=0, cache=None, folder=folder.parent,
+        progress=progress,
+    )  # fmt: skip
 
 
 def test_finetuning_is_out_of_fold_seeded_and_leaves_the_callers_rng(tiny_bert: Path) -> None:
@@ -480,7 +492,7 @@ def test_finetuning_is_out_of_fold_seeded_and_leaves_the_callers_rng(tiny_bert: 
     assert told[-1] == (2 * 58, 2 * 58)
     torch.rand(5)
     np.testing.assert_allclose(run(targets), probs, atol=1e-5)
-    garbage = targets.copy()
+    garbage = Targets(targets.matrix.copy(), targets.known, targets.exclusive)
     garbage.matrix[[1, 30], 2] = True
     np.testing.assert_allclose(run(garbage), probs, atol=1e-5)
 
@@ -491,10 +503,10 @@ def test_finetuned_model_averages_and_predicts(tiny_bert: Path) -> None:
     model = tuned_model(tiny_bert, texts)
     assert "fine-tuned in 3 folds, 1 epochs" in model.description
     plain = small_model(texts, encoder="tiny-bert", folder=tiny_bert.parent)
-    probs = model.predict_out_of_fold(targets)
+    probs = model.out_of_fold_probs(targets)
     assert probs.shape == (60, 3)
-    assert not np.allclose(probs, plain.predict_out_of_fold(targets))
-    new = model.predict(targets, texts[:2])
+    assert not np.allclose(probs, plain.out_of_fold_probs(targets))
+    new = model.probs_of(targets, texts[:2])
     for rows in (probs, new):
         np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
 
@@ -507,8 +519,8 @@ def test_finetuning_many_labels_groups_and_few_rows(tiny_bert: Path, rows: int) 
     matrix[0] = True
     targets = Targets(matrix, np.ones(rows, dtype=np.bool_), exclusive=False)
     for groups in (np.arange(rows) // 2, np.zeros(rows, dtype=np.int64)):
-        probs = tuned_model(tiny_bert, texts, groups).predict_out_of_fold(targets)
+        probs = tuned_model(tiny_bert, texts, groups).out_of_fold_probs(targets)
         assert probs.shape == (rows, 3)
         assert ((probs >= 0) & (probs <= 1)).all()
-    new = tuned_model(tiny_bert, texts).predict(targets, ["unseen"])
+    new = tuned_model(tiny_bert, texts).probs_of(targets, ["unseen"])
     assert ((new > 0) & (new < 1)).all()

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import toy
 from hypothesis import given
@@ -39,7 +40,8 @@ LABELS = {
 
 
 def task(*, multi_label: bool = False) -> Classification:
-    return Classification(load_definitions(LABELS), multi_label=multi_label)
+    kind = pa.list_(pa.string()) if multi_label else pa.string()
+    return Classification(load_definitions(LABELS), kind)
 
 
 def item(**fields: str) -> Item:
@@ -131,7 +133,7 @@ def test_candidates_hold_the_given_label_and_never_stand_alone() -> None:
 
 def test_prompt_hash_changes_with_a_word_of_a_definition() -> None:
     other = {**LABELS, "DESC": "A description or cause."}
-    builder = PromptBuilder(Classification(load_definitions(other), multi_label=False),
+    builder = PromptBuilder(Classification(load_definitions(other), pa.string()),
                             schema_in_words=False)  # fmt: skip
     assert builder.sha256 != PromptBuilder(task(), schema_in_words=False).sha256
 

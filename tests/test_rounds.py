@@ -315,8 +315,8 @@ def test_multi_label_decides_each_label_apart(work: toy.Work) -> None:
     # Row 1: both see `tool`; dropping `fruit` and adding `animal` are the judge's alone.
     assert work.labels()[:4] == [["fruit", "tool"], ["fruit", "tool"], [], ["fruit"]]
     units = {(c["id"], c["unit"]): c["new"] for c in lr.Run(work.run_folder).changes()}
-    assert units == {("0", "tool"): True, ("1", "tool"): True, ("2", "fruit"): False,
-                     ("3", "fruit"): True}  # fmt: skip
+    assert units == {("0", "class:tool"): True, ("1", "class:tool"): True,
+                     ("2", "class:fruit"): False, ("3", "class:fruit"): True}  # fmt: skip
 
 
 def test_python_api(work: toy.Work) -> None:

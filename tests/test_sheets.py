@@ -8,12 +8,14 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_relabel as lr
+from llm_relabel.definitions import load_definitions
 from llm_relabel.errors import DataError, RunError
 from llm_relabel.runs import RunFolder
 from llm_relabel.sheets import (
@@ -25,6 +27,9 @@ from llm_relabel.sheets import (
     read_sheet,
     write_sheet,
 )
+from llm_relabel.tasks.classification import Classification
+
+TASK = Classification(load_definitions({"a": "x", "b": "x"}), pa.string())
 
 SIGNS = "=+-@＝＋－＠"
 # Also lone surrogates, NUL and everything else that `st.text()` leaves out or seldom makes.
@@ -212,7 +217,7 @@ def done(work: toy.Work) -> toy.Work:
 
 def test_changes_sheet_and_what_is_marked_in_it(done: toy.Work) -> None:
     folder = RunFolder(done.run_folder)
-    path = changes_sheet(folder)
+    path = changes_sheet(folder, TASK)
     assert path == done.run_folder / "changes.csv"
     changes = lr.Run(done.run_folder).changes()
     rows = read_sheet(path)
@@ -243,7 +248,7 @@ def test_a_sheet_lists_only_what_is_in_force(done: toy.Work) -> None:
     run = lr.Run(done.run_folder)
     first = run.changes()[0]["id"]
     run.rollback(ids=[first])
-    assert first not in {row["id"] for row in read_sheet(changes_sheet(RunFolder(run.path)))}
+    assert first not in {row["id"] for row in read_sheet(changes_sheet(RunFolder(run.path), TASK))}
 
 
 def mark(path: Path, *rows: int, cell: str = "x") -> None:
@@ -317,9 +322,14 @@ def test_values_of_any_kind_are_shown(tmp_path: Path) -> None:
     ]
     folder = RunFolder(tmp_path)
     folder.append_changes(lines)
-    rows = read_sheet(changes_sheet(folder))
-    shown = [(row["old"], row["new"]) for row in rows]
-    assert shown == [("(no label)", "NUM"), ("with", "without"), ("a, b", ""), ("-1", "007")]
+    rows = read_sheet(changes_sheet(folder, TASK))
+    shown = [(row["unit"], row["old"], row["new"]) for row in rows]
+    assert shown == [
+        ("u0", "(no label)", "NUM"),
+        ("class:u1", "with u1", "without u1"),
+        ("u2", "{a, b}", "{} (no label applies)"),
+        ("u3", "-1", "007"),
+    ]
     assert len(rows[0]["why"]) < 1010
     assert tuple(rows[0]) == CHANGES_HEADER
 

@@ -13,7 +13,7 @@ from test_audit import review
 
 import llm_relabel as lr
 from llm_relabel.audit import Audited, Audits, Choice
-from llm_relabel.records import Targets
+from llm_relabel.units import column
 from llm_relabel.vetoes import by_spot_checks
 
 WRONG = dict(zip(toy.NAMES, toy.NAMES[1:] + toy.NAMES[:1], strict=True))
@@ -72,7 +72,7 @@ def misled(work: toy.Work) -> Mapping[str, Any]:
 
 def audited(rows: Sequence[int], right: Sequence[int], *, strata: Sequence[int]) -> Audited:
     """One round as its spot-checks judge it; the first stratum has 90 rows, the second 10."""
-    labels = Targets(np.eye(2, dtype=bool)[[0] * len(rows)], np.ones(len(rows), dtype=bool), True)
+    labels = column(["a"] * len(rows))
     values = np.array(right, dtype=np.float64)
     choice = Choice(
         policy="fuse", labels=labels, rejected=np.zeros(len(rows), dtype=bool), estimates={}, p=1.0,

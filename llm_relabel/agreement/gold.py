@@ -32,7 +32,7 @@ def measured_figure(task: Task, labels: Labels, gold: Labels, *, seed: int = 0) 
 
 
 def changes_against_gold(task: Task, before: Labels, after: Labels, gold: Labels) -> dict[str, Any]:
-    """Rows with gold: labels before and after (by the task's measure), and where each changed row went.
+    """Rows with gold: labels before and after by the task's measure, and where changed rows went.
 
     `fixed` was wrong and is right, `broken` was right and is wrong, `wrong_to_wrong` changed
     from one wrong label to another, `still_wrong` is wrong and was not touched.

@@ -36,7 +36,8 @@ LEDGER = ".spending"
 class RoundEvidence:
     """What one round offers a judge that decides from the data itself.
 
-    `model` is the job's small model; `labels` (rows,) are the current labels; `trusted` is (rows,) bool, rows that were not flagged; rows that share a number in
+    `model` is the job's small model; `labels` (rows,) are the current labels; `trusted`
+    is (rows,) bool, rows that were not flagged; rows that share a number in
     `groups` must not vouch for each other; `number` is the round's, from 1.
     """
 
@@ -147,7 +148,8 @@ def open_judges(
 ) -> Judges:
     """The judges that the job names, checked as far as they can be before money is spent.
 
-    `model` is the small one, which judges without an LLM use. `spent` is what earlier processes of this run paid, in US dollars; `folder` is the run's,
+    `model` is the small one, which judges without an LLM use. `spent` is what earlier processes
+    of this run paid, in US dollars; `folder` is the run's,
     where the ledger and the batches are kept (None: nothing will be asked). Raises JobError.
     """
     from llm_relabel.judge.budget import Budget, Ledger
