@@ -13,6 +13,9 @@ computed), `cut_body` (half of the HTTP body), `cut_answer` (the model's JSON en
 `off_schema` (a label that does not exist), `refusal`, `no_usage`, `no_input_usage`,
 `no_output_usage`. A re-ask never gets another unusable answer, so every question can end well.
 
+With `varied` the confidence follows from the hash, too, and some answers abstain; with `keep` all
+that was asked is kept, for `bodies`. Where the schema has a list of labels, so has the answer.
+
 Charged is every call whose answer was computed: all but `429` and `500`. `random_usage` draws
 token counts up to the most that the request allows, and charges that most where no answer comes.
 """
@@ -50,10 +53,12 @@ class Loopback:
         faults: Mapping[str, float] | None = None,
         random_usage: bool = False,
         seed: int = 0,
+        varied: bool = False,
+        keep: bool = False,
     ) -> None:
         self._options = {
             "latency": latency, "canned": canned, "faults": dict(faults or {}),
-            "random_usage": random_usage, "seed": seed,
+            "random_usage": random_usage, "seed": seed, "varied": varied, "keep": keep,
         }  # fmt: skip
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
@@ -85,6 +90,12 @@ class Loopback:
             found: dict[str, Any] = json.load(answer)
         return found
 
+    def bodies(self) -> list[dict[str, Any]]:
+        """Every different request, `path` and `body` (the text as it came), in sorted order."""
+        with self._open(f"{self.url}/bodies", timeout=30) as answer:
+            found: list[dict[str, Any]] = json.load(answer)
+        return found
+
     def begin_again(self, *, faults: Mapping[str, float], seed: int) -> None:
         """Forget all counts, and answer by other faults and another seed from here on."""
         self._options |= {"faults": dict(faults), "seed": seed}
@@ -100,6 +111,8 @@ class Script:
         self._faults: dict[str, float] = options["faults"]
         self._random_usage: bool = options["random_usage"]
         self._seed = options["seed"]
+        self._varied: bool = options["varied"]
+        self.kept: set[tuple[str, str]] | None = set() if options["keep"] else None
         self._calls: Counter[str] = Counter()
         self._charged: Counter[str] = Counter()
         self._good: Counter[str] = Counter()
@@ -147,19 +160,33 @@ class Script:
         usage = self._usage(wire, body, schema, rng, most=kind in NO_ANSWER)
         for place, number in enumerate(usage):
             self._tokens[model][place] += number
-        label = schema["properties"]["label"]["enum"]
-        chosen = label[int(hashlib.sha256(question.encode()).hexdigest(), 16) % (len(label) - 2)]
-        text = json.dumps({"rationale": "It fits.", "label": chosen, "confidence": 0.9})
-        stop = "end"
-        if kind == "off_schema":
-            text = text.replace(json.dumps(chosen), '"no such label"')
-        elif kind == "cut_answer":
+        text, stop = self._answer(schema, question, kind == "off_schema"), "end"
+        if kind == "cut_answer":
             text, stop = text[: len(text) // 2], "length"
         elif kind == "refusal":
             text, stop = "", "refusal"
         hidden = {"no_usage": {"input", "output"}, "no_input_usage": {"input"},
                   "no_output_usage": {"output"}}.get(kind, set())  # fmt: skip
         return kind, WIRES[wire](model, text, stop, usage, frozenset(hidden))
+
+    def _answer(self, schema: Any, question: str, off_schema: bool) -> str:
+        """The JSON of an answer, which follows from the question alone."""
+        properties = schema["properties"]
+        number = int(hashlib.sha256(question.encode()).hexdigest(), 16)
+        confidence = (50 + number // 7 % 51) / 100 if self._varied else 0.9
+        unsure = self._varied and number // 357 % 12 == 0
+        told: dict[str, Any]
+        if "labels" in properties:
+            names = properties["labels"]["items"]["enum"]
+            chosen = [name for place, name in enumerate(names) if number >> 2 * place & 3 == 0]
+            verdicts = properties["verdict"]["enum"]
+            told = {"verdict": verdicts[unsure],
+                    "labels": ["no such label"] if off_schema else chosen}  # fmt: skip
+        else:
+            names = properties["label"]["enum"]
+            label = names[-1 - number % 2 if unsure else number % (len(names) - 2)]
+            told = {"label": "no such label" if off_schema else label}
+        return json.dumps({"rationale": "It fits.", **told, "confidence": confidence})
 
     def _draw(self, rng: random.Random) -> str:
         place = rng.random()
@@ -191,6 +218,9 @@ class Script:
 def _schema(wire: str, body: Mapping[str, Any]) -> Any:
     if wire == "anthropic":
         return body["output_config"]["format"]["schema"]
+    if "response_format" not in body:  # the schema is in words, on a line of its own
+        system = body["messages"][0]["content"]
+        return json.loads(next(line for line in system.splitlines() if line.startswith('{"type"')))
     return body["response_format"]["json_schema"]["schema"]
 
 
@@ -260,10 +290,15 @@ async def serve(options: Mapping[str, Any]) -> None:
         script = now
         if request.path == "/counts":
             return web.json_response(script.counted())
+        if request.path == "/bodies":
+            kept = sorted(script.kept or ())
+            return web.json_response([{"path": path, "body": text} for path, text in kept])
         body = await request.read()
         if request.path == "/script":
             now = Script(json.loads(body))
             return web.Response()
+        if script.kept is not None:
+            script.kept.add((request.path, body.decode()))
         wire = "anthropic" if request.path == "/v1/messages" else "openai"
         if script.is_canned:
             await asyncio.sleep(script.latency)
