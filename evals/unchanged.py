@@ -142,16 +142,22 @@ class Comparison:
         for mask, put in [*MASKS, *(UNSTEADY if UNSTEADY_RUN in file else [])]:
             text = mask.sub(put, text)
         if path.name == "changes.csv":
-            return _sheet_lines(text, old=old)
+            return _sheet_lines(text, _units_of(file) if old else {})
         if old:
-            text = re.sub(r'("unit": ?)"([^"\\]*)"', _renamed, text)
+            units = _units_of(file)
+            text = re.sub(
+                r'("unit": ?)"([^"\\]*)"',
+                lambda found: f'{found[1]}"{units.get(found[2], found[2])}"',
+                text,
+            )
         # Split at newlines alone: texts hold other characters that end a line elsewhere.
         lines = text.split("\n")
         return sorted(lines) if path.name == "verdicts.jsonl" else lines
 
 
-def _renamed(found: re.Match[str]) -> str:
-    return f'{found[1]}"{UNITS.get(found[2], found[2])}"'
+def _units_of(file: str) -> Mapping[str, str]:
+    """The map of units for one file: what is decided of a whole multi-label item has its own."""
+    return {**UNITS, "label": "item"} if MULTI_LABEL.search(file) else UNITS
 
 
 def _parquet_lines(path: Path) -> list[str]:
@@ -161,14 +167,13 @@ def _parquet_lines(path: Path) -> list[str]:
     return [", ".join(columns), *(json.dumps(row) for row in found.to_pylist())]
 
 
-def _sheet_lines(text: str, *, old: bool) -> list[str]:
+def _sheet_lines(text: str, units: Mapping[str, str]) -> list[str]:
     """The rows of `changes.csv` with the unit's new name, written again in the same form."""
     rows = list(csv.reader(io.StringIO(text, newline="")))
     place = rows[0].index("unit")
     lines = []
     for row in rows:
-        if old:
-            row[place] = UNITS.get(row[place], row[place])
+        row[place] = units.get(row[place], row[place])
         lines.append(json.dumps(row))
     return lines
 
