@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Data flows down this list. A module imports from its own line and the lines above, never below.
 LAYERS = [
-    ["errors", "records", "journal", "store", "progress", "provenance"],
+    ["errors", "images", "records", "journal", "store", "progress", "provenance"],
     ["definitions"],
     ["judge_settings"],
     ["job"],
