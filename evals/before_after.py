@@ -39,7 +39,7 @@ ITEMS, CACHED = 2_000, 10_000
 FUSION = """
 import sys, time
 import numpy as np
-from llm_relabel.fusion import Source, fuse
+from llm_relabel.evidence.fusion import Source, fuse
 rows, classes, kinds = 1_000_000, int(sys.argv[1]), int(sys.argv[2])
 rng = np.random.default_rng(0)
 truth = rng.integers(0, classes, rows)
@@ -52,7 +52,7 @@ probs[np.arange(rows), guess] += 2
 probs /= probs.sum(axis=1, keepdims=True)
 codes = {"given": said(0.8, 1.0), "one": said(0.85, 1 / 3), "two": said(0.7, 0.1)}
 try:
-    from llm_relabel.fusion import fuse_units
+    from llm_relabel.evidence.fusion import fuse_units
     from llm_relabel.units import Kind, Units
 except ImportError:
     fuse_units = None

@@ -31,13 +31,13 @@ from machine import facts, keep, table
 from noise import flip
 from sets import RECORDED, RecordedSet, read_set, write_job
 
-from llm_relabel.allocation import Allocation
-from llm_relabel.beliefs import Beliefs, Said, believe
-from llm_relabel.job import load_job
-from llm_relabel.planning import flag
-from llm_relabel.predictions import train
-from llm_relabel.preparation import prepare
+from llm_relabel.config.job import load_job
+from llm_relabel.evidence.beliefs import Beliefs, Said, believe
+from llm_relabel.prepared import prepare
 from llm_relabel.records import LabelIssue
+from llm_relabel.rounds.allocate import Allocation
+from llm_relabel.rounds.ask import flag
+from llm_relabel.rounds.train import train
 from llm_relabel.units import differs, has_label
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -19,15 +19,15 @@ from typing import Any
 import loopback_job
 import numpy as np
 
-from llm_relabel.job import load_job
+from llm_relabel.config.job import load_job
 from llm_relabel.judge import Judges, RoundEvidence, open_judges
-from llm_relabel.judging import Judged, Judging
-from llm_relabel.planning import AskPlanner, flag
-from llm_relabel.predictions import train
-from llm_relabel.preparation import Prepared, prepare
+from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Silent
 from llm_relabel.records import LabelIssue
-from llm_relabel.runs import RunFolder
+from llm_relabel.rounds.ask import AskPlanner, flag
+from llm_relabel.rounds.judge import Judged, Judging
+from llm_relabel.rounds.train import train
+from llm_relabel.run_folder.folder import RunFolder
 
 # Predictions are given, and a language model needs no vectors.
 _NO_MODEL: Any = None
@@ -153,7 +153,7 @@ def bare_anthropic(stage: Stage, bodies: Sequence[dict[str, Any]]) -> tuple[floa
 
 def bare_litellm(stage: Stage, bodies: Sequence[dict[str, Any]]) -> tuple[float, float]:
     """`litellm.acompletion` against the same server."""
-    from llm_relabel.judge.litellm import load_litellm
+    from llm_relabel.judge.providers.litellm import load_litellm
 
     litellm = load_litellm()
     section = stage.prepared.job.judge

@@ -34,11 +34,11 @@ from relabeling import fixed_by_cleanlab
 from sets import RecordedSet, write_job
 
 import llm_relabel as lr
-from llm_relabel.job import ModelSection
+from llm_relabel.config.job import ModelSection
+from llm_relabel.files.cache_store import cache_folder
 from llm_relabel.models.targets import ClassLabels, Targets
 from llm_relabel.models.text_classifier import TextClassifier
 from llm_relabel.review import Review, draw_sample, export_items, import_answers
-from llm_relabel.store import cache_folder
 
 POLICIES = ("fuse", "agree", "replace")
 OTHERS = ("judge on everything", "small model alone", "cleanlab's fix")

@@ -39,9 +39,9 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from llm_relabel.job import ModelSection
-from llm_relabel.judge.embedded import EmbeddingVote, Settings
-from llm_relabel.models.encoder import Encoder
+from llm_relabel.config.job import ModelSection
+from llm_relabel.judge.without_llm.embedded import EmbeddingVote, Settings
+from llm_relabel.models.parts.encoder import Encoder
 from llm_relabel.models.targets import ClassLabels, Targets
 from llm_relabel.models.text_classifier import TextClassifier
 

@@ -32,10 +32,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from llm_relabel.job import ModelSection
+from llm_relabel.config.job import ModelSection
+from llm_relabel.files.cache_store import cache_folder
 from llm_relabel.models.targets import ClassLabels, Targets
 from llm_relabel.models.text_classifier import TextClassifier
-from llm_relabel.store import cache_folder
 
 NOISES = (("sym", 0.2), ("sym", 0.4), ("conf", 0.2), ("conf", 0.4), ("inst", 0.2))
 SEEDS = (0, 1, 2)

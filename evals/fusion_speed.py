@@ -20,7 +20,7 @@ import numpy as np
 from machine import facts, keep
 from numpy.typing import NDArray
 
-from llm_relabel.fusion import Source, fuse
+from llm_relabel.evidence.fusion import Source, fuse
 
 
 def main() -> None:

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from machine import facts, keep, table
 
+from llm_relabel.config.job import DataSection
 from llm_relabel.data import read_dataset
-from llm_relabel.job import DataSection
 
 SIZES = (10_000, 100_000, 1_000_000)
 

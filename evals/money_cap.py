@@ -32,13 +32,13 @@ from call_loops import Stage
 from loopback_server import Loopback
 from machine import facts, keep, table
 
+from llm_relabel.config.job import load_job
+from llm_relabel.config.judges import Prices
+from llm_relabel.engine.run import JobRunner
 from llm_relabel.errors import Paused
-from llm_relabel.job import load_job
 from llm_relabel.judge import retry
 from llm_relabel.judge.prices import worst_case
-from llm_relabel.judge_settings import Prices
-from llm_relabel.rounds import JobRunner
-from llm_relabel.runs import RunFolder
+from llm_relabel.run_folder.folder import RunFolder
 
 ROWS, LATENCY, TIMEOUT, SEED = 200, 0.002, 0.15, 0
 KINDS = ("429", "500", "hang", "drop", "drop_midway", "cut_body", "cut_answer", "off_schema",

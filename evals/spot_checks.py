@@ -33,12 +33,12 @@ from scipy.stats import binomtest
 from sets import RECORDED, read_set, write_job
 
 from llm_relabel.audit import Audits, Evidence, certify, choose
-from llm_relabel.beliefs import Said, believe
-from llm_relabel.definitions import load_definitions
-from llm_relabel.job import load_job
-from llm_relabel.predictions import train
-from llm_relabel.preparation import prepare
-from llm_relabel.review.sampling import allocate, strata_of
+from llm_relabel.config.definitions import load_definitions
+from llm_relabel.config.job import load_job
+from llm_relabel.evidence.beliefs import Said, believe
+from llm_relabel.people.sampling import allocate, strata_of
+from llm_relabel.prepared import prepare
+from llm_relabel.rounds.train import train
 from llm_relabel.tasks.classification import Classification
 from llm_relabel.units import Labels, differs, has_label
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llm_relabel.api import Run, find_label_issues, relabel
-    from llm_relabel.definitions import LabelDefinition, LabelDefinitions
+    from llm_relabel.config.definitions import LabelDefinition, LabelDefinitions
+    from llm_relabel.config.job import Job
     from llm_relabel.errors import (
         DataError,
         DefinitionsError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         RunLocked,
     )
     from llm_relabel.evaluation import Agreement, evaluate
-    from llm_relabel.job import Job
     from llm_relabel.records import Change, LabelIssue, Verdict
 
 __version__ = "0.1.0"

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from llm_relabel import changes
+from llm_relabel.config.job import Job, load_job, make_job
 from llm_relabel.data import Dataset, read_dataset
+from llm_relabel.engine.run import JobRunner
 from llm_relabel.errors import RunError
-from llm_relabel.job import Job, load_job, make_job
-from llm_relabel.planning import flag
-from llm_relabel.predictions import Predicted, train
-from llm_relabel.preparation import Prepared, prepare
+from llm_relabel.files.sheets import changes_sheet, choices_to_undo
+from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress, Silent
 from llm_relabel.provenance import now
 from llm_relabel.records import LabelIssue
 from llm_relabel.report import write_report
-from llm_relabel.rounds import JobRunner
-from llm_relabel.runs import RunFolder
-from llm_relabel.sheets import changes_sheet, choices_to_undo
+from llm_relabel.rounds.ask import flag
+from llm_relabel.rounds.train import Predicted, train
+from llm_relabel.run_folder import changes
+from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.units import differs, has_label
 
 

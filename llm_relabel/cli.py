@@ -60,7 +60,7 @@ def init(
     output: str,
 ) -> None:  # fmt: skip
     """Write job.yaml and labels.yaml for DATA, ready to edit."""
-    from llm_relabel.starting import write_job
+    from llm_relabel.engine.init import write_job
 
     columns = {"text": list(text), "label": label, "id": id_, "gold": gold}
     _say(write_job(data, task, columns, Path(output)))
@@ -72,9 +72,9 @@ def init(
 @click.option("--prompts", default=2, show_default=True, help="Sample prompts to show.")
 def plan(job: str, overrides: tuple[str, ...], prompts: int) -> None:
     """Train and flag, call no judge: issues, sample prompts, projected calls and money."""
-    from llm_relabel.job import load_job
+    from llm_relabel.config.job import load_job
+    from llm_relabel.engine.plan import project
     from llm_relabel.progress import for_stderr
-    from llm_relabel.projection import project
 
     _say(project(load_job(job, overrides), for_stderr(), prompts=prompts))
 
@@ -101,10 +101,10 @@ def run(
     min_precision: str | None,
 ) -> None:
     """Run a job unattended. The same command goes on with a run that stopped."""
-    from llm_relabel.job import load_job
+    from llm_relabel.config.job import load_job
+    from llm_relabel.engine.run import JobRunner
     from llm_relabel.progress import for_stderr
     from llm_relabel.report import told_summary
-    from llm_relabel.rounds import JobRunner
 
     added = [f"detect.budget={limit}"] if limit is not None else []
     added += ["judge.cache=false"] if no_cache else []
@@ -152,7 +152,7 @@ def evaluate_(
 def status(run: str) -> None:
     """Where a run stands."""
     from llm_relabel.report import told_summary
-    from llm_relabel.runs import RunFolder
+    from llm_relabel.run_folder.folder import RunFolder
 
     path = Path(run)
     _say(told_summary(RunFolder(path).summary(), path))
@@ -163,7 +163,7 @@ def status(run: str) -> None:
 def report(run: str) -> None:
     """Write a run's report.html anew and print it as Markdown."""
     from llm_relabel.report import markdown_report, write_report
-    from llm_relabel.runs import RunFolder
+    from llm_relabel.run_folder.folder import RunFolder
 
     folder = RunFolder(Path(run))
     summary = folder.summary()
@@ -199,7 +199,7 @@ def rollback(
 @click.argument("run", type=click.Path())
 def cancel(run: str) -> None:
     """Cancel what a provider's batch API still holds of a run."""
-    from llm_relabel.cancelling import cancel_run
+    from llm_relabel.engine.cancel import cancel_run
 
     _say(cancel_run(Path(run)))
 
@@ -294,8 +294,8 @@ def cache() -> None:
 @cache.command()
 def stats() -> None:
     """What the cache holds."""
+    from llm_relabel.files.cache_store import cache_folder
     from llm_relabel.judge.cache import VerdictCache
-    from llm_relabel.store import cache_folder
 
     verdicts = VerdictCache(cache_folder())
     _say(f"{len(verdicts):,} verdicts, {verdicts.volume() / 1e6:.1f} MB in {verdicts.folder}")
@@ -306,8 +306,8 @@ def stats() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(yes: bool) -> None:
     """Forget every cached verdict; the next run pays for them again."""
+    from llm_relabel.files.cache_store import cache_folder
     from llm_relabel.judge.cache import VerdictCache
-    from llm_relabel.store import cache_folder
 
     verdicts = VerdictCache(cache_folder())
     if not yes:

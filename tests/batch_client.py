@@ -78,7 +78,7 @@ def _prepare(constants: Mapping[str, Any], dies_at: tuple[str, int] | None) -> N
 
 def _die_at(name: str, line: int) -> None:
     """Kill this process right after it has appended so many lines to one journal."""
-    journal = import_module("llm_relabel.journal").Journal
+    journal = import_module("llm_relabel.files.journal").Journal
     left = line
 
     def counted(append: Any) -> Any:

@@ -24,7 +24,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     ["pytest", "openai", "anthropic", "aiohttp", "pandas", "pyarrow.dataset", "scipy.stats",
      "matplotlib.figure", "matplotlib.backends.backend_svg", "llm_relabel.cli",
-     "llm_relabel.rounds", "llm_relabel.report", "llm_relabel.review", "llm_relabel.evaluation",
+     "llm_relabel.engine.run", "llm_relabel.report", "llm_relabel.review", "llm_relabel.evaluation",
      "llm_relabel.judge.llm", "llm_relabel.judge.batch.openai",
      "llm_relabel.judge.batch.anthropic"]
 )  # fmt: skip

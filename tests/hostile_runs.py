@@ -25,7 +25,7 @@ from hostile_checks import Found
 from markdown_it import MarkdownIt
 
 from llm_relabel import Run
-from llm_relabel.sheets import read_sheet
+from llm_relabel.files.sheets import read_sheet
 
 NAMES = tuple(HOSTILE_DEFINITIONS)
 # fmt: off

@@ -15,7 +15,7 @@ from llm_relabel.agreement import confidence, measures, paired, raters
 from llm_relabel.agreement.gold import average_precision
 from llm_relabel.agreement.intervals import bootstrapped, share
 from llm_relabel.agreement.judged import Answers, figures
-from llm_relabel.definitions import load_definitions
+from llm_relabel.config.definitions import load_definitions
 from llm_relabel.tasks.classification import Classification
 from llm_relabel.units import Labels, column
 

@@ -18,11 +18,11 @@ from test_resume import killed_after
 from test_rounds import right_answer
 
 import llm_relabel as lr
-from llm_relabel import beliefs
-from llm_relabel.beliefs import Beliefs
-from llm_relabel.definitions import load_definitions
-from llm_relabel.fusion import FusedUnits
-from llm_relabel.gains import expected_gains, severities
+from llm_relabel.config.definitions import load_definitions
+from llm_relabel.evidence import beliefs
+from llm_relabel.evidence.beliefs import Beliefs
+from llm_relabel.evidence.fusion import FusedUnits
+from llm_relabel.evidence.gains import expected_gains, severities
 from llm_relabel.tasks.classification import Classification
 from llm_relabel.units import Labels, Units, column
 

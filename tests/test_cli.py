@@ -157,7 +157,7 @@ def test_hostile_text_is_escaped_in_the_report(work: toy.Work) -> None:
 
 
 def test_every_job_key_is_documented() -> None:
-    from llm_relabel.job import Job
+    from llm_relabel.config.job import Job
 
     text = README.read_text(encoding="utf-8")
     for name, field in Job.model_fields.items():

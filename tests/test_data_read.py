@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_relabel.config.job import DataSection
 from llm_relabel.data import Dataset, read_dataset, read_labeled
 from llm_relabel.errors import DataError
-from llm_relabel.job import DataSection
 
 ROWS = [
     {"id": "a", "text": "one", "label": "x", "doc": "d1", "sure": True},

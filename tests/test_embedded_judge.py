@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from llm_relabel.definitions import LabelDefinitions
+from llm_relabel.config.definitions import LabelDefinitions
 from llm_relabel.judge import RoundEvidence
-from llm_relabel.judge.embedded import EmbeddedJudge, EmbeddingVote, Settings
-from llm_relabel.judge.neighbours import TrustedPool
+from llm_relabel.judge.without_llm.embedded import EmbeddedJudge, EmbeddingVote, Settings
+from llm_relabel.judge.without_llm.neighbours import TrustedPool
 from llm_relabel.records import Ask, Item
 from llm_relabel.tasks.classification import Classification
 from llm_relabel.units import column
@@ -73,7 +73,7 @@ def test_one_at_a_time_and_in_blocks_give_the_same(monkeypatch: pytest.MonkeyPat
     vote = make(embeddings, truth)
     together = vote.answer_many(range(len(truth)))
     assert [vote.answer(row) for row in range(len(truth))] == together
-    monkeypatch.setattr("llm_relabel.judge.neighbours._CELLS", 7 * len(truth))
+    monkeypatch.setattr("llm_relabel.judge.without_llm.neighbours._CELLS", 7 * len(truth))
     assert vote.answer_many(range(len(truth))) == together
     assert vote.answer_many([]) == []
 

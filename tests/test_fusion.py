@@ -15,7 +15,7 @@ from loopback import LoopbackServer, Received
 from numpy.typing import NDArray
 
 import llm_relabel as lr
-from llm_relabel.fusion import Source, fuse
+from llm_relabel.evidence.fusion import Source, fuse
 
 Codes = NDArray[np.int32]
 

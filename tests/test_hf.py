@@ -18,15 +18,15 @@ from hostile import corpus
 from pictures import png
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llm_relabel.definitions import load_definitions
+from llm_relabel.config.definitions import load_definitions
+from llm_relabel.config.judges import JudgeMember
 from llm_relabel.errors import RequestRejected
 from llm_relabel.images import ImagePart
 from llm_relabel.judge.chat import ChatRequest, Completion
-from llm_relabel.judge.hf_model import HFModel
-from llm_relabel.judge.hf_text import HFText
-from llm_relabel.judge.providers import open_provider
-from llm_relabel.judge_settings import JudgeMember
-from llm_relabel.prompts import PromptBuilder
+from llm_relabel.judge.providers.hf_model import HFModel
+from llm_relabel.judge.providers.hf_text import HFText
+from llm_relabel.judge.providers.opening import open_provider
+from llm_relabel.prompts.builder import PromptBuilder
 from llm_relabel.records import Item, Message
 from llm_relabel.tasks.classification import Classification
 

@@ -12,9 +12,9 @@ import tiny_lm
 import torch
 from safetensors.torch import load_file, save_file
 
+from llm_relabel.config.judges import JudgeMember
 from llm_relabel.errors import JobError
-from llm_relabel.judge.providers import open_provider
-from llm_relabel.judge_settings import JudgeMember
+from llm_relabel.judge.providers.opening import open_provider
 
 
 def member(folder: Path, **keys: Any) -> JudgeMember:

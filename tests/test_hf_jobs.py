@@ -6,9 +6,9 @@ import tiny_lm
 import toy
 
 import llm_relabel as lr
-from llm_relabel.job import load_job
+from llm_relabel.config.job import load_job
+from llm_relabel.engine.plan import project
 from llm_relabel.progress import Silent
-from llm_relabel.projection import project
 
 
 def test_a_job_runs_end_to_end(work: toy.Work) -> None:

@@ -16,7 +16,8 @@ from batch_server import BatchServer
 from loopback import ANTHROPIC, IMAGE_TOKENS, OPENAI, Fault, LoopbackServer, Received
 from pictures import jpeg, png, png_header
 
-from llm_relabel.definitions import load_definitions
+from llm_relabel.config.definitions import load_definitions
+from llm_relabel.config.judges import JudgeMember, Prices
 from llm_relabel.errors import Paused, RequestRejected
 from llm_relabel.images import ImagePart
 from llm_relabel.judge.batch import BatchJudge
@@ -25,9 +26,8 @@ from llm_relabel.judge.cache import VerdictCache
 from llm_relabel.judge.chat import ChatRequest
 from llm_relabel.judge.llm import LLMJudge
 from llm_relabel.judge.prices import worst_case
-from llm_relabel.judge.providers import open_batch_api, open_provider
-from llm_relabel.judge_settings import JudgeMember, Prices
-from llm_relabel.prompts import PromptBuilder
+from llm_relabel.judge.providers.opening import open_batch_api, open_provider
+from llm_relabel.prompts.builder import PromptBuilder
 from llm_relabel.records import Ask, Item, LabelValue, Message, TextPart, Verdict
 from llm_relabel.tasks.classification import Classification
 

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import jpeg, png, png_header
 
+from llm_relabel.config.judges import JudgeMember, Prices
 from llm_relabel.errors import DataError, RequestRejected
 from llm_relabel.images import ImagePart
 from llm_relabel.judge.chat import ChatRequest
-from llm_relabel.judge.faults import scrub
-from llm_relabel.judge.image_limits import check_images
-from llm_relabel.judge.image_tokens import message_tokens, most_image_tokens
 from llm_relabel.judge.prices import worst_case
-from llm_relabel.judge_settings import JudgeMember, Prices
-from llm_relabel.prompts import describe_messages, estimated_tokens
+from llm_relabel.judge.providers.faults import scrub
+from llm_relabel.judge.providers.image_limits import check_images
+from llm_relabel.judge.providers.image_tokens import message_tokens, most_image_tokens
+from llm_relabel.prompts.builder import describe_messages, estimated_tokens
 from llm_relabel.records import Message, Part, TextPart
 
 TEXT = "What is this? ä 😀"

@@ -9,8 +9,8 @@ import toy
 import yaml
 
 import llm_relabel as lr
-from llm_relabel.definitions import load_definitions
-from llm_relabel.job import Job, load_job, make_job
+from llm_relabel.config.definitions import load_definitions
+from llm_relabel.config.job import Job, load_job, make_job
 
 MINIMAL = {
     "task": "classification",

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_relabel as lr
-from llm_relabel.changes import DEV, in_force, reconcile, replay, roll_back
-from llm_relabel.definitions import load_definitions
-from llm_relabel.journal import Journal, read_lines, write_whole
+from llm_relabel.config.definitions import load_definitions
+from llm_relabel.files.journal import Journal, read_lines, write_whole
 from llm_relabel.records import Change
+from llm_relabel.run_folder.changes import DEV, in_force, reconcile, replay, roll_back
 from llm_relabel.tasks.classification import Classification
 
 RECORDS = st.lists(

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_relabel.config.judges import Breakers, JudgeMember
 from llm_relabel.errors import Paused, RateLimited
 from llm_relabel.judge.breakers import CircuitBreaker, worth_another_try
 from llm_relabel.judge.budget import Budget, Ledger
 from llm_relabel.judge.cache import CachedAnswer, VerdictCache
 from llm_relabel.judge.chat import Completion
 from llm_relabel.judge.limits import Bucket, Limits
-from llm_relabel.judge.rate_headers import read_rates
-from llm_relabel.judge_settings import Breakers, JudgeMember
+from llm_relabel.judge.providers.rate_headers import read_rates
 from llm_relabel.records import Tokens, Verdict
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from llm_relabel.config.judges import JudgeSection, Prices
 from llm_relabel.errors import JobError
-from llm_relabel.judge import catalog
-from llm_relabel.judge.catalog import facts_of, sampling_params, supports_temperature
 from llm_relabel.judge.chat import ChatRequest
-from llm_relabel.judge.keys import Key, endpoint, redirect_warnings, resolve_key
 from llm_relabel.judge.prices import FREE, cost_of, is_paid, price_of, worst_case
-from llm_relabel.judge_settings import JudgeSection, Prices
+from llm_relabel.judge.providers import catalog
+from llm_relabel.judge.providers.catalog import facts_of, sampling_params, supports_temperature
+from llm_relabel.judge.providers.keys import Key, endpoint, redirect_warnings, resolve_key
 from llm_relabel.records import Message, Tokens
 
 LOCAL = "http://localhost:8000/v1"
@@ -173,7 +173,7 @@ def test_variables_that_redirect_are_reported() -> None:
 
 def test_prices_come_from_the_table_without_importing_litellm() -> None:
     code = (
-        "import sys; from llm_relabel.judge_settings import JudgeSection; "
+        "import sys; from llm_relabel.config.judges import JudgeSection; "
         "from llm_relabel.judge.prices import price_of; "
         "print(price_of(JudgeSection(model='openai/gpt-4o-mini'))); "
         "print(sorted({'litellm', 'openai', 'anthropic', 'torch'} & set(sys.modules)))"

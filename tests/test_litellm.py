@@ -21,9 +21,9 @@ from pictures import png
 from llm_relabel.images import ImagePart
 from llm_relabel.records import TextPart
 from llm_relabel.judge import litellm as ours
-from llm_relabel.judge.litellm import find_credentials, load_litellm, translate
+from llm_relabel.judge.providers.litellm import find_credentials, load_litellm, translate
 from llm_relabel.errors import JobError
-from llm_relabel.judge_settings import JudgeSection
+from llm_relabel.config.judges import JudgeSection
 
 report = {"imported_early": "litellm" in sys.modules}
 reply = [None]

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llm_relabel.config.job import ModelSection
 from llm_relabel.errors import DataError, JobError
-from llm_relabel.job import ModelSection
-from llm_relabel.models import ridge
-from llm_relabel.models.encoder import BUNDLED_FILES, Encoder, bundled_folder, check_bundled
 from llm_relabel.models.own_predictions import load_predictions
-from llm_relabel.models.ridge import LeaveOutRidge
+from llm_relabel.models.parts import ridge
+from llm_relabel.models.parts.encoder import BUNDLED_FILES, Encoder, bundled_folder, check_bundled
+from llm_relabel.models.parts.ridge import LeaveOutRidge
 from llm_relabel.models.targets import ClassLabels, Targets
 from llm_relabel.models.text_classifier import TextClassifier
 
@@ -272,7 +272,7 @@ SECOND_RUN = """
 import sys, json
 from pathlib import Path
 import numpy as np
-from llm_relabel.job import ModelSection
+from llm_relabel.config.job import ModelSection
 from llm_relabel.models.targets import ClassLabels, Targets
 from llm_relabel.models.text_classifier import TextClassifier
 
@@ -464,7 +464,7 @@ def tuned_model(folder: Path, texts: list[str], groups=None, progress=None) -> T
 def test_finetuning_is_out_of_fold_seeded_and_leaves_the_callers_rng(tiny_bert: Path) -> None:
     import torch
 
-    from llm_relabel.models.finetune import finetuned_out_of_fold
+    from llm_relabel.models.parts.finetune import finetuned_out_of_fold
 
     texts, true = subjects()
     texts[7] = "word " * 1000

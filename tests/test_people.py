@@ -17,9 +17,9 @@ from test_review import fill
 
 import llm_relabel as lr
 from llm_relabel.cli import main
-from llm_relabel.people import Given
+from llm_relabel.files.sheets import read_sheet
+from llm_relabel.people.folder import Given
 from llm_relabel.review import Questions, Review, draw_sample, read_answers
-from llm_relabel.sheets import read_sheet
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")  # the sdk's own
 

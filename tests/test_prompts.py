@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from loopback import LoopbackServer
 
 import llm_relabel as lr
-from llm_relabel.definitions import load_definitions
-from llm_relabel.prompts import (
+from llm_relabel.config.definitions import load_definitions
+from llm_relabel.prompts.builder import (
     PromptBuilder,
     choose_candidates,
     cut_to,

@@ -18,6 +18,7 @@ import openai
 import pytest
 from loopback import Fault, LoopbackServer, Received
 
+from llm_relabel.config.judges import JudgeSection
 from llm_relabel.errors import (
     AccessDenied,
     CallTimedOut,
@@ -28,11 +29,10 @@ from llm_relabel.errors import (
     TransientError,
     Unreachable,
 )
-from llm_relabel.judge import anthropic as anthropic_provider
-from llm_relabel.judge import openai as openai_provider
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
-from llm_relabel.judge.providers import open_provider
-from llm_relabel.judge_settings import JudgeSection
+from llm_relabel.judge.providers import anthropic as anthropic_provider
+from llm_relabel.judge.providers import openai as openai_provider
+from llm_relabel.judge.providers.opening import open_provider
 from llm_relabel.records import Message, Tokens
 
 SECRET = "sekrit-0123456789-sekrit"

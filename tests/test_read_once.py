@@ -18,10 +18,10 @@ from loopback import LoopbackServer
 from test_rounds import right_answer
 
 import llm_relabel as lr
-from llm_relabel.job import load_job
-from llm_relabel.journal import Journal, KeptJournal, read_lines
-from llm_relabel.rounds import JobRunner
-from llm_relabel.runs import RunFolder
+from llm_relabel.config.job import load_job
+from llm_relabel.engine.run import JobRunner
+from llm_relabel.files.journal import Journal, KeptJournal, read_lines
+from llm_relabel.run_folder.folder import RunFolder
 
 OF_A_ROUND = ("asks", "verdicts", "issues", "decisions")
 

@@ -15,11 +15,11 @@ from loopback import LoopbackServer
 from test_rounds import right_answer
 
 import llm_relabel as lr
+from llm_relabel.config.job import load_job
+from llm_relabel.engine.run import JobRunner
 from llm_relabel.errors import Paused
-from llm_relabel.job import load_job
 from llm_relabel.report import write_report
-from llm_relabel.rounds import JobRunner
-from llm_relabel.runs import RunFolder
+from llm_relabel.run_folder.folder import RunFolder
 
 
 def forms(run_folder: Path) -> tuple[dict[str, Any], str, str]:

@@ -18,8 +18,9 @@ from test_review_sampling import write_beliefs
 
 import llm_relabel as lr
 from llm_relabel.cli import main
-from llm_relabel.job import load_job
-from llm_relabel.preparation import prepare
+from llm_relabel.config.job import load_job
+from llm_relabel.files.sheets import read_sheet, write_sheet
+from llm_relabel.prepared import prepare
 from llm_relabel.review import (
     EXPORTS,
     Review,
@@ -29,8 +30,7 @@ from llm_relabel.review import (
     read_answers,
     reviewers_agreement,
 )
-from llm_relabel.runs import RunFolder
-from llm_relabel.sheets import read_sheet, write_sheet
+from llm_relabel.run_folder.folder import RunFolder
 
 SETS = ((), ("fruit",), ("tool",), ("fruit", "animal"))
 

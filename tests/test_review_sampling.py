@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_relabel as lr
+from llm_relabel.people.sampling import LEAST, allocate
 from llm_relabel.review import Review, draw_sample, stratum_sizes
-from llm_relabel.review.sampling import LEAST, allocate
 
 ROWS = 400
 

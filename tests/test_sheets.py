@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_relabel as lr
-from llm_relabel.definitions import load_definitions
+from llm_relabel.config.definitions import load_definitions
 from llm_relabel.errors import DataError, RunError
-from llm_relabel.runs import RunFolder
-from llm_relabel.sheets import (
+from llm_relabel.files.sheets import (
     CHANGES_HEADER,
     changes_sheet,
     choices_to_undo,
@@ -27,6 +26,7 @@ from llm_relabel.sheets import (
     read_sheet,
     write_sheet,
 )
+from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.tasks.classification import Classification
 
 TASK = Classification(load_definitions({"a": "x", "b": "x"}), pa.string())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_relabel.definitions import load_definitions
+from llm_relabel.config.definitions import load_definitions
 from llm_relabel.models.targets import ClassLabels
 from llm_relabel.models.text_classifier import class_predictions
 from llm_relabel.tasks import InvalidAnswer, assembled, units_between, whole_item

@@ -10,8 +10,8 @@ import toy
 import yaml
 
 import llm_relabel as lr
-from llm_relabel.fusion import Source, fuse
-from llm_relabel.models import encoder
+from llm_relabel.evidence.fusion import Source, fuse
+from llm_relabel.models.parts import encoder
 
 
 def many_labels(work: toy.Work, names: tuple[str, ...], rows: list[Any], said: list[Any]) -> None:

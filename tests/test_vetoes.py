@@ -13,8 +13,8 @@ from test_audit import review
 
 import llm_relabel as lr
 from llm_relabel.audit import Audited, Audits, Choice
+from llm_relabel.rounds.veto import by_spot_checks
 from llm_relabel.units import column
-from llm_relabel.vetoes import by_spot_checks
 
 WRONG = dict(zip(toy.NAMES, toy.NAMES[1:] + toy.NAMES[:1], strict=True))
 
@@ -42,7 +42,8 @@ def test_what_a_person_said_stays_when_the_round_goes(
 ) -> None:
     clock = count()
     monkeypatch.setattr(
-        "llm_relabel.rounds.now", lambda: f"2026-01-01T00:00:{next(clock) // calls_a_second:02}Z"
+        "llm_relabel.engine.run.now",
+        lambda: f"2026-01-01T00:00:{next(clock) // calls_a_second:02}Z",
     )
     misled(work)
     review(work, 16)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from llm_relabel.beliefs import Said, believe
-from llm_relabel.fusion import FLOOR
-from llm_relabel.predictions import Predicted
+from llm_relabel.evidence.beliefs import Said, believe
+from llm_relabel.evidence.fusion import FLOOR
+from llm_relabel.rounds.train import Predicted
 from llm_relabel.tasks import Task, is_one_choice
 from llm_relabel.units import SILENT, Labels, LabelValue, best, column_of, differs, has_label
 

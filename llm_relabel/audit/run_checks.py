@@ -13,7 +13,7 @@ from llm_relabel.audit.candidates import Evidence
 from llm_relabel.audit.certificate import certify
 from llm_relabel.audit.checks import Audits, make_audits
 from llm_relabel.audit.choosing import Choice, choose
-from llm_relabel.preparation import Prepared
+from llm_relabel.prepared import Prepared
 from llm_relabel.review import Asked, SpotCheck
 from llm_relabel.units import Labels, LabelValue
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtrc
 
 from llm_relabel.agreement.intervals import lower_bounds
-from llm_relabel.review.sampling import LEAST, OUTSIDE, STRATA, allocate, strata_of
+from llm_relabel.people.sampling import LEAST, OUTSIDE, STRATA, allocate, strata_of
 
 SIZES = (25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 1500, 2000)
 POWER = 0.8

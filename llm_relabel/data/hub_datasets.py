@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llm_relabel.config.job import DataSection
 from llm_relabel.data.parquet_files import batch_of, batch_rows, class_names_of, with_cells
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import new_folder
 from llm_relabel.data.source import Batch, Cell
 from llm_relabel.errors import DataError, nearest
-from llm_relabel.job import DataSection
 
 
 def saved_dataset(path: Path, section: DataSection) -> HubDataset:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from llm_relabel.config.job import FILE_SUFFIXES, DataSection
 from llm_relabel.data.csv_files import CsvFile
 from llm_relabel.data.json_files import JsonArray, JsonLines
 from llm_relabel.data.source import Source
 from llm_relabel.errors import DataError, nearest
-from llm_relabel.job import FILE_SUFFIXES, DataSection
 
 
 def open_source(section: DataSection, resolve: Callable[[str], Path]) -> Source:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from llm_relabel.config.job import DataSection
 from llm_relabel.data.dataset import Dataset
 from llm_relabel.data.label_cells import LabelCells, without_surrogates
 from llm_relabel.data.locate import open_source
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import BATCH_ROWS, Batch, Cell, Source, is_missing
 from llm_relabel.errors import nearest
-from llm_relabel.job import DataSection
 
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 

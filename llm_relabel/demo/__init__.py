@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llm_relabel.changes import in_force
+from llm_relabel.config.job import load_job
+from llm_relabel.engine.run import JobRunner
 from llm_relabel.errors import JobError
-from llm_relabel.job import load_job
 from llm_relabel.progress import Progress
 from llm_relabel.report import told_summary
-from llm_relabel.rounds import JobRunner
+from llm_relabel.run_folder.changes import in_force
 
 SHOWN = 6
 

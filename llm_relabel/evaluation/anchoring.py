@@ -25,8 +25,8 @@ from llm_relabel.agreement.intervals import bootstrapped, share
 from llm_relabel.agreement.paired import mcnemar
 from llm_relabel.evaluation.asking import Desk, as_issues
 from llm_relabel.evaluation.gold_set import GoldSet
-from llm_relabel.planning import AskPlanner
 from llm_relabel.records import Ask, Evidence, LabelIssue, Verdict
+from llm_relabel.rounds.ask import AskPlanner
 from llm_relabel.tasks import Task
 from llm_relabel.units import LabelValue
 

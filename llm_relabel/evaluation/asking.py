@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from llm_relabel import journal, runs
+from llm_relabel.config.job import Job
+from llm_relabel.config.judges import PEOPLE, JudgeMember
 from llm_relabel.errors import DefinitionsError, JobError, nearest
-from llm_relabel.job import Job
+from llm_relabel.files import journal
 from llm_relabel.judge import Judge, Judges, RoundEvidence, open_judges
 from llm_relabel.judge.asking import ask_all
-from llm_relabel.judge_settings import PEOPLE, JudgeMember
-from llm_relabel.planning import AskPlanner
-from llm_relabel.predictions import Predicted
-from llm_relabel.preparation import Prepared, prepare
+from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress
 from llm_relabel.records import Ask, LabelIssue, Verdict
+from llm_relabel.rounds.ask import AskPlanner
+from llm_relabel.rounds.train import Predicted
+from llm_relabel.run_folder.folder import verdict_line, verdict_of
 from llm_relabel.units import column, differs, has_label, label_json
 
 VERDICTS = "verdicts.jsonl"
@@ -139,7 +140,7 @@ class Desk:
         self._asked = _fingerprints(variant.prepared)
         # What an earlier process of this evaluation was answered, also where nothing is cached.
         self._earlier = {
-            (line["asked"], line["ask_id"]): runs.verdict_of(line)
+            (line["asked"], line["ask_id"]): verdict_of(line)
             for line in journal.read_lines(folder / VERDICTS)
             if line["outcome"] != "failed"
         }
@@ -191,7 +192,7 @@ class Desk:
             judge_of = {ask.ask_id: ask.judge for ask in asks}
 
             def hear(verdict: Verdict) -> None:
-                line = runs.verdict_line(verdict)
+                line = verdict_line(verdict)
                 written.append({"asked": self._asked[judge_of[verdict.ask_id]], **line})
                 found[verdict.ask_id] = verdict
                 step(len(found), len(asks))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llm_relabel.agreement.raters import rater_matrix
 from llm_relabel.data import read_dataset, rows_of_file
 from llm_relabel.errors import DataError, nearest
-from llm_relabel.preparation import Prepared
+from llm_relabel.prepared import Prepared
 from llm_relabel.tasks import InvalidAnswer, Task, is_one_choice
 from llm_relabel.units import Labels, has_label
 from llm_relabel.units import column as label_column

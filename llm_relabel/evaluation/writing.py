@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_relabel.journal import write_whole
+from llm_relabel.files.journal import write_whole
 
 FIGURES, MARKDOWN, ANSWERS = "agreement.json", "agreement.md", "answers.jsonl"
 CONFUSED = 8  # pairs of labels, and classes, that are listed for each judge

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_relabel.config.judges import PEOPLE, JudgeMember, JudgeSection, Prices
 from llm_relabel.errors import JobError
-from llm_relabel.judge_settings import PEOPLE, JudgeMember, JudgeSection, Prices
 from llm_relabel.models import SmallModel
 from llm_relabel.records import Ask, Item, Verdict
 from llm_relabel.registry import load
 from llm_relabel.units import Labels
 
 if TYPE_CHECKING:
-    from llm_relabel.definitions import LabelDefinitions
-    from llm_relabel.job import Job
+    from llm_relabel.config.definitions import LabelDefinitions
+    from llm_relabel.config.job import Job
     from llm_relabel.judge.budget import Budget
     from llm_relabel.judge.cache import VerdictCache
     from llm_relabel.tasks import Task
@@ -174,17 +174,17 @@ def open_judges(
             model.open()
             judges[name] = load(task.embedded_judge)(task, definitions, model.encode)
         elif member.provider == PEOPLE:
-            from llm_relabel.judge.people import PeopleJudge
+            from llm_relabel.judge.without_llm.people import PeopleJudge
 
             judges[name] = PeopleJudge(folder, task)
         elif member.provider == "recorded":
-            from llm_relabel.judge.recorded import RecordedJudge
+            from llm_relabel.judge.without_llm.recorded import RecordedJudge
 
             judges[name] = RecordedJudge(name, job.resolve(member.name), task)
         else:
             from llm_relabel.judge.llm import LLMJudge
-            from llm_relabel.judge.providers import open_batch_api, open_provider
-            from llm_relabel.preparation import prompt_builder
+            from llm_relabel.judge.providers.opening import open_batch_api, open_provider
+            from llm_relabel.prepared import prompt_builder
 
             if section.cache and store is None:
                 store = VerdictCache(cache)

@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from llm_relabel.config.judges import Breakers
 from llm_relabel.errors import AwaitingPeople, Paused
 from llm_relabel.judge import Judge, ManyAtOnce
 from llm_relabel.judge.breakers import CircuitBreaker
-from llm_relabel.judge_settings import Breakers
 from llm_relabel.records import Ask, Item, Verdict
 
 Result = TypeVar("Result")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from llm_relabel.judge_settings import Breakers
+from llm_relabel.config.judges import Breakers
 from llm_relabel.records import Verdict
 
 FEWEST = 3  # where every verdict of a round failed, so many are enough to stop

@@ -20,9 +20,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from llm_relabel.errors import RunError
-from llm_relabel.journal import Journal, read_lines
+from llm_relabel.files.cache_store import open_store
+from llm_relabel.files.journal import Journal, read_lines
 from llm_relabel.records import Tokens
-from llm_relabel.store import open_store
 
 FLUSH_COUNT = 500
 FLUSH_SECONDS = 2.0

@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from llm_relabel.config.judges import JudgeMember
 from llm_relabel.errors import Paused, ProviderError, RateLimited
 from llm_relabel.judge.chat import Completion
-from llm_relabel.judge.rate_headers import read_rates
-from llm_relabel.judge_settings import JudgeMember
+from llm_relabel.judge.providers.rate_headers import read_rates
 
 SHRINK = 0.7  # of the calls in flight that remain after the provider said "too many"
 SHRINK_EVERY = 1.0  # seconds; one overload is many 429s, and counts once

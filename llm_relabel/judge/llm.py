@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from llm_relabel.config.judges import JudgeMember, Prices
 from llm_relabel.errors import (
     AccessDenied,
     ContentRefused,
@@ -16,13 +17,12 @@ from llm_relabel.errors import (
 from llm_relabel.judge import RoundEvidence
 from llm_relabel.judge.budget import Budget
 from llm_relabel.judge.cache import CachedAnswer, VerdictCache
-from llm_relabel.judge.catalog import sampling_params
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
-from llm_relabel.judge.image_limits import check_images
 from llm_relabel.judge.metered import Bill, MeteredProvider
+from llm_relabel.judge.providers.catalog import sampling_params
+from llm_relabel.judge.providers.image_limits import check_images
 from llm_relabel.judge.retry import complete_with_retry
-from llm_relabel.judge_settings import JudgeMember, Prices
-from llm_relabel.prompts import PromptBuilder
+from llm_relabel.prompts.builder import PromptBuilder
 from llm_relabel.records import AbstainOrFailure, Ask, Item, Outcome, Tokens, Verdict
 from llm_relabel.tasks import Answer, InvalidAnswer, Task
 from llm_relabel.units import label_json

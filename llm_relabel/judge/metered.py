@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from llm_relabel.config.judges import JudgeMember, Prices
 from llm_relabel.errors import ProviderError
 from llm_relabel.judge.budget import Budget
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
 from llm_relabel.judge.limits import Limits
 from llm_relabel.judge.prices import cost_of, worst_case
-from llm_relabel.judge_settings import JudgeMember, Prices
 from llm_relabel.records import Tokens
 
 

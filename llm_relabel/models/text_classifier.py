@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from llm_relabel.job import ModelSection
-from llm_relabel.models.calibration import Calibration, calibrate
-from llm_relabel.models.encoder import Encoder
+from llm_relabel.config.job import ModelSection
 from llm_relabel.models.model import Predictions
-from llm_relabel.models.ridge import LeaveOutRidge
+from llm_relabel.models.parts.calibration import Calibration, calibrate
+from llm_relabel.models.parts.encoder import Encoder
+from llm_relabel.models.parts.ridge import LeaveOutRidge
+from llm_relabel.models.parts.text_features import TextFeatures
 from llm_relabel.models.targets import ClassLabels, Targets
-from llm_relabel.models.text_features import TextFeatures
 from llm_relabel.units import Labels
 
 # The robust pass: a row whose label the model believes this little is not learned from again.
@@ -118,7 +118,7 @@ class TextClassifier:
         """
         probs = self._ridge_probs(targets)
         if self._section.finetune:
-            from llm_relabel.models.finetune import finetuned_out_of_fold
+            from llm_relabel.models.parts.finetune import finetuned_out_of_fold
 
             tuned = finetuned_out_of_fold(
                 self._encoder, self.texts, targets, self._groups,
@@ -141,7 +141,7 @@ class TextClassifier:
         design = _design(self.encode(texts), self._words.transform(texts))
         probs = calibration.apply(design @ weights)
         if self._section.finetune:
-            from llm_relabel.models.finetune import finetuned_predict
+            from llm_relabel.models.parts.finetune import finetuned_predict
 
             tuned = finetuned_predict(
                 self._encoder, self.texts, targets, texts,

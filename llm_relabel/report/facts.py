@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from llm_relabel.agreement.run_measures import RoundLabels, run_measures, scored
-from llm_relabel.judge_settings import PEOPLE
+from llm_relabel.config.judges import PEOPLE
 from llm_relabel.report import classes, judged, moves, words
 from llm_relabel.report.reading import RoundRead, RunRead, read_run
-from llm_relabel.runs import RunFolder
+from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.tasks import is_one_choice
 from llm_relabel.units import has_label
 

@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from llm_relabel.changes import corrected_labels, in_force
+from llm_relabel.config.definitions import LabelDefinition, LabelDefinitions, load_definitions
+from llm_relabel.config.job import Job, make_job
+from llm_relabel.config.judges import PEOPLE
 from llm_relabel.data import Dataset, read_dataset
-from llm_relabel.definitions import LabelDefinition, LabelDefinitions, load_definitions
 from llm_relabel.errors import RelabelError
-from llm_relabel.job import Job, make_job
-from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.records import Verdict
-from llm_relabel.runs import RunFolder, latest
+from llm_relabel.run_folder.changes import corrected_labels, in_force
+from llm_relabel.run_folder.folder import RunFolder, latest
 from llm_relabel.tasks import Task, assembled, open_task
 from llm_relabel.units import Labels
 

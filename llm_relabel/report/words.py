@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_relabel.agreement import proportion
-from llm_relabel.judge_settings import PEOPLE
+from llm_relabel.config.judges import PEOPLE
 
 
 def percent(value: float | None) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_relabel.journal import write_whole
-from llm_relabel.judge.people import QuestionFolder
-from llm_relabel.judge_settings import PEOPLE
+from llm_relabel.config.judges import PEOPLE
+from llm_relabel.files.journal import write_whole
+from llm_relabel.judge.without_llm.people import QuestionFolder
 from llm_relabel.report.facts import gather, sentence
 from llm_relabel.report.markdown import as_markdown
 from llm_relabel.report.page import as_page
 from llm_relabel.report.words import money, percent
-from llm_relabel.runs import RunFolder
+from llm_relabel.run_folder.folder import RunFolder
 
 
 def write_report(run: RunFolder, summary: Mapping[str, Any]) -> Path:

@@ -5,16 +5,16 @@ prediction or a verdict. `sampling` draws, `page` and the exchange formats ask, 
 was said. The judge `people` asks by the same page and formats, in a folder of its own.
 """
 
-from llm_relabel.review.answers import (
+from llm_relabel.people.answers import (
     SpotCheck,
     confirmed_labels,
     read_answers,
     reviewers_agreement,
     unanswered,
 )
+from llm_relabel.people.spot_checks import Asked
 from llm_relabel.review.drawing import Drawn, draw_sample, stratum_sizes
 from llm_relabel.review.exchange import EXPORTS, export_items, import_answers
-from llm_relabel.review.journals import Asked
 from llm_relabel.review.opening import Questions, Review, open_review
 
 __all__ = [

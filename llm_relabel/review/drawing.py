@@ -14,12 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from llm_relabel import beliefs
 from llm_relabel.errors import JobError, RunError
-from llm_relabel.journal import write_whole
-from llm_relabel.review.journals import Asked, ReviewFolder
-from llm_relabel.review.opening import Review
-from llm_relabel.review.sampling import (
+from llm_relabel.evidence import beliefs
+from llm_relabel.files.journal import write_whole
+from llm_relabel.people.sampling import (
     OUTSIDE,
     STRATA,
     allocate,
@@ -27,7 +25,9 @@ from llm_relabel.review.sampling import (
     inclusion_probabilities,
     strata_of,
 )
-from llm_relabel.runs import RunFolder
+from llm_relabel.people.spot_checks import Asked, ReviewFolder
+from llm_relabel.review.opening import Review
+from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.tasks import whole_item
 
 _STRATA_FILE = re.compile(r"strata-(\d+)\.parquet")

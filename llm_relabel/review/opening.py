@@ -14,14 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llm_relabel.config.job import Job, make_job
+from llm_relabel.config.judges import PEOPLE
 from llm_relabel.errors import JobError, RunError
-from llm_relabel.job import Job, make_job
-from llm_relabel.judge.people import QuestionFolder
-from llm_relabel.judge_settings import PEOPLE
-from llm_relabel.people import PeopleFolder
-from llm_relabel.preparation import prepare
-from llm_relabel.review.journals import ReviewFolder
-from llm_relabel.runs import RunFolder
+from llm_relabel.judge.without_llm.people import QuestionFolder
+from llm_relabel.people.folder import PeopleFolder
+from llm_relabel.people.spot_checks import ReviewFolder
+from llm_relabel.prepared import prepare
+from llm_relabel.run_folder.folder import RunFolder
 
 LONGEST_NAME = 100
 

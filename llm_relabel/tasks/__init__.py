@@ -6,7 +6,7 @@ from typing import cast
 
 import pyarrow as pa
 
-from llm_relabel.definitions import LabelDefinitions
+from llm_relabel.config.definitions import LabelDefinitions
 from llm_relabel.registry import TASKS, load
 from llm_relabel.tasks.task import (
     Answer,

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from llm_relabel.config.definitions import LabelDefinitions
+from llm_relabel.config.job import ModelSection
 from llm_relabel.data import Dataset
-from llm_relabel.definitions import LabelDefinitions
 from llm_relabel.errors import nearest
-from llm_relabel.job import ModelSection
 from llm_relabel.measure import Accuracy
 from llm_relabel.models.model import Predictions
 from llm_relabel.models.targets import ClassLabels
@@ -52,7 +52,7 @@ class Classification:
     name = "classification"
     template = "classification.jinja"
     measure = Accuracy()
-    embedded_judge = "llm_relabel.judge.embedded:EmbeddedJudge"
+    embedded_judge = "llm_relabel.judge.without_llm.embedded:EmbeddedJudge"
 
     def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None:
         self.definitions = definitions

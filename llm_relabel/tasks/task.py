@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from llm_relabel.config.definitions import LabelDefinitions
+from llm_relabel.config.job import ModelSection
 from llm_relabel.data import Dataset
-from llm_relabel.definitions import LabelDefinitions
-from llm_relabel.job import ModelSection
 from llm_relabel.measure import Measure
 from llm_relabel.models.model import Predictions, SmallModel
 from llm_relabel.records import Item

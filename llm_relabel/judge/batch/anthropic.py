@@ -12,14 +12,14 @@ import anthropic
 import httpx2
 from anthropic.types.messages import MessageBatch
 
+from llm_relabel.config.judges import JudgeMember
 from llm_relabel.errors import ProviderError, TransientError
-from llm_relabel.judge.anthropic import AnthropicProvider, read_message
 from llm_relabel.judge.batch.api import BatchState
 from llm_relabel.judge.batch.wire import Calls
 from llm_relabel.judge.chat import ChatRequest, Completion
-from llm_relabel.judge.faults import error_for_status, without
-from llm_relabel.judge.keys import Key
-from llm_relabel.judge_settings import JudgeMember
+from llm_relabel.judge.providers.anthropic import AnthropicProvider, read_message
+from llm_relabel.judge.providers.faults import error_for_status, without
+from llm_relabel.judge.providers.keys import Key
 
 PATH = "/v1/messages/batches"
 PAGE = 100

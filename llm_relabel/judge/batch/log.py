@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llm_relabel.journal import Journal, read_lines
+from llm_relabel.files.journal import Journal, read_lines
 from llm_relabel.judge.chat import Completion
 from llm_relabel.records import Tokens
 

@@ -11,14 +11,14 @@ import httpx
 import openai
 from openai.types import Batch
 
+from llm_relabel.config.judges import JudgeMember
 from llm_relabel.errors import ProviderError, TransientError
 from llm_relabel.judge.batch.api import BatchState
 from llm_relabel.judge.batch.wire import Calls
 from llm_relabel.judge.chat import ChatRequest, Completion
-from llm_relabel.judge.faults import error_for_status, scrub
-from llm_relabel.judge.keys import Key
-from llm_relabel.judge.openai import OpenAIProvider, read_completion
-from llm_relabel.judge_settings import JudgeMember
+from llm_relabel.judge.providers.faults import error_for_status, scrub
+from llm_relabel.judge.providers.keys import Key
+from llm_relabel.judge.providers.openai import OpenAIProvider, read_completion
 
 ENDPOINT: Final = "/v1/chat/completions"
 MARK = "llm_relabel"  # the metadata key that holds our mark

@@ -1,0 +1,1 @@
+"""The verbs over a job and its run: a file each."""

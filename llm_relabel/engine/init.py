@@ -1,0 +1,103 @@
+"""`init`: a job file and label definitions to edit, made from the data itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from llm_relabel.config.definitions import PLACEHOLDER
+from llm_relabel.config.job import make_job
+from llm_relabel.data import Dataset, read_dataset
+from llm_relabel.errors import JobError
+
+EXAMPLES = 2
+LONGEST_EXAMPLE = 160
+
+
+def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> str:
+    """Write `job.yaml` and `labels.yaml` into `folder`; gives what to do next, as text.
+
+    Raises JobError rather than overwrite a file, and DataError where the data is wrong.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = [folder / "job.yaml", folder / "labels.yaml"]
+    for path in targets:
+        if path.exists():
+            raise JobError(f"{str(path)!r} exists and is not overwritten; name another --output")
+    where = data
+    if Path(data).expanduser().exists():
+        where = os.path.relpath(Path(data).expanduser(), folder)
+    given = {name: value for name, value in columns.items() if value}
+    if len(given["text"]) == 1:
+        given["text"] = given["text"][0]
+    raw = {
+        "task": task,
+        "data": {"path": where, **given},
+        "labels": "labels.yaml",
+        "judge": {"model": "embedded"},
+        "rounds": 2,
+        "output": f"runs/{Path(data).stem or 'first'}",
+    }
+    job = make_job(raw, folder=folder.resolve())
+    dataset = read_dataset(job.data, job.resolve)
+    names = _class_names(dataset)
+    if len(names) < 2:
+        raise JobError(
+            f"the label column {given['label']!r} holds {len(names)} distinct label; at least two "
+            "are needed: is it the right column?"
+        )
+    targets[0].write_text(_job_text(raw), encoding="utf-8")
+    targets[1].write_text(_labels_text(dataset, names), encoding="utf-8")
+    return (
+        f"Wrote {targets[0]} and {targets[1]}: {len(dataset):,} rows, {len(names)} labels.\n"
+        f"1. Write what each label means in {targets[1]}: the judge reads nothing else.\n"
+        f"2. llm-relabel plan {targets[0]}\n"
+        f"3. llm-relabel run {targets[0]}"
+    )
+
+
+def _class_names(dataset: Dataset) -> list[str]:
+    if dataset.class_names is not None:
+        return list(dataset.class_names)
+    column = dataset.labels
+    flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+    return sorted(name for name in flat.unique().to_pylist() if name is not None)
+
+
+def _job_text(raw: Mapping[str, Any]) -> str:
+    judge = """judge:
+  model: embedded          # no LLM; or openai/gpt-4o-mini, anthropic/NAME, ... with the key in
+                           # OPENAI_API_KEY, ANTHROPIC_API_KEY or a .env file, and a cap:
+  # max_cost: 5.00         # US dollars for the whole run
+"""
+    parts = [
+        yaml.safe_dump({key: raw[key]}, sort_keys=False, allow_unicode=True)
+        if key != "judge"
+        else judge
+        for key in raw
+    ]
+    return "".join(parts)
+
+
+def _labels_text(dataset: Dataset, names: list[str]) -> str:
+    labels = {name: {"definition": f"{PLACEHOLDER} what makes an item {name!r}, and how it differs "
+                     "from its neighbours.", "examples": []} for name in names}  # fmt: skip
+    texts = dataset.text
+    for row in range(min(len(dataset), 20_000)):
+        label = dataset.label_at(row)
+        for name in (label,) if isinstance(label, str) else label or ():
+            shown: Any = labels[name]["examples"]
+            if len(shown) < EXAMPLES and len(text := texts[row].as_py()) <= LONGEST_EXAMPLE:
+                shown.append(text)
+    header = (
+        "# What each label means, in the words the judge will read. The examples are rows of the\n"
+        "# data that carry the label now; keep those that are right. Near-misses go under `not`.\n"
+    )
+    body = {"instruction": "Decide which label the text has.", "labels": labels}
+    return header + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=96)

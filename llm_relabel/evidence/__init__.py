@@ -1,0 +1,1 @@
+"""What all sources say of each unit, and what follows from it."""

@@ -1,0 +1,185 @@
+"""What all evidence so far says of every row: the belief that decides under `fuse`, and is kept.
+
+`round-N/beliefs.parquet` has one line a row: whether a judge was asked about it, the belief in the
+label it has now, and whether the sources are at odds. Spot-checks are drawn by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from llm_relabel.evidence.doubts import doubts_of
+from llm_relabel.evidence.fusion import fuse_units
+from llm_relabel.evidence.opinions import combine_votes
+from llm_relabel.files.journal import write_whole
+from llm_relabel.records import Verdict
+from llm_relabel.rounds.train import Predicted
+from llm_relabel.tasks import Task
+from llm_relabel.units import (
+    Labels,
+    LabelValue,
+    Units,
+    belief_in,
+    best,
+    column_of,
+    differs,
+    has_label,
+)
+
+GIVEN, MODEL, CURRENT, PEOPLE = "given labels", "small model", "current labels", "people"
+FILE = "beliefs.parquet"
+# Answers in each half, below which a judge's stated confidence does not split it in two.
+FEWEST_OF_A_HALF = 100
+
+
+@dataclass(frozen=True)
+class Said:
+    """Everything that one judge said in one evidence arm: row -> (label, stated confidence).
+
+    The label is None where it abstained or failed.
+    """
+
+    answers: dict[int, tuple[LabelValue, float | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """`labels` (rows,) is what the evidence together says, `probs` how much it believes.
+
+    `probs` is (units, K): each unit's distribution over the values of its kind. `judged` (rows,)
+    says whether any judge was asked, `silent` whether none of those gave an answer. `told` are the
+    label columns that judges gave. `accuracy` estimates how often each source is right, without a
+    guarantee. `confusions` holds for each kind every source's P(said | true) and of how many rows
+    it spoke.
+    """
+
+    task: Task
+    units: Units
+    labels: Labels
+    probs: NDArray[np.float32]
+    judged: NDArray[np.bool_]
+    silent: NDArray[np.bool_]
+    told: tuple[Labels, ...]
+    accuracy: Mapping[str, float]
+    confusions: tuple[Mapping[str, tuple[NDArray[np.float64], float]], ...]
+    model_weight: float
+    warnings: tuple[str, ...]
+
+    def overruled(self, labels: Labels) -> NDArray[np.bool_]:
+        """(rows,) bool: whether a judge said something else than `labels`."""
+        found = np.zeros(len(self.judged), dtype=np.bool_)
+        for each in self.told:
+            found |= has_label(each) & differs(each, labels)
+        return found
+
+    def belief_in(self, labels: Labels) -> NDArray[np.float32]:
+        """(rows,) the belief in these labels: in the least certain unit of each."""
+        return belief_in(self.units, self.probs, self.task.codes(self.units, labels))
+
+
+def gather(
+    asks: Iterable[Mapping[str, Any]], verdicts: Mapping[str, Verdict], task: Task,
+    row_of: Mapping[str, int],
+) -> dict[str, Said]:  # fmt: skip
+    """What each judge said in each evidence arm, over all rounds; controls are left out.
+
+    Several verdicts of one judge on one row (samples, a later round) are one vote: the label
+    that most of them name, the earlier one at a tie.
+    """
+    votes: dict[str, dict[int, list[Verdict]]] = {}
+    for line in asks:
+        verdict = verdicts.get(line["ask_id"])
+        if verdict is None or line["purpose"] in ("control", "anchoring"):
+            continue
+        if verdict.reason == "not_recorded":
+            continue  # nobody was asked
+        name = f"{line['judge']}, {line['evidence']}"
+        votes.setdefault(name, {}).setdefault(row_of[line["id"]], []).append(verdict)
+    said: dict[str, Said] = {}
+    for name, by_row in votes.items():
+        said[name] = Said({row: combine_votes(task, theirs) for row, theirs in by_row.items()})
+    return said
+
+
+def believe(
+    predicted: Predicted,
+    said: Mapping[str, Said],
+    people: Mapping[int, LabelValue] | None = None,
+) -> Beliefs:
+    """Fuse the given labels, the small model and every judge; `people` are final, by row."""
+    task, given = predicted.task, predicted.given
+    rows = len(given)
+    sources = {GIVEN: given}
+    judged, silent = np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.bool_)
+    answered = np.zeros(rows, dtype=np.bool_)
+    for name, each in said.items():
+        for part, answers in _halves(name, each):
+            sources[part] = column_of(rows, answers)
+            answered |= has_label(sources[part])
+        judged[list(each.answers)] = True
+    silent = judged & ~answered
+    checked = column_of(rows, people or {})
+    own = {MODEL: predicted.labels, CURRENT: predicted.current, PEOPLE: checked}
+    units = task.units({**sources, **own})
+    beliefs = predicted.beliefs_over(units)
+    codes = {name: task.codes(units, labels) for name, labels in sources.items()}
+    fused = fuse_units(units, codes, beliefs, task.codes(units, checked))
+    labels = task.labels(units, best(fused.posterior))
+    labels[has_label(checked)] = checked[has_label(checked)]
+    spoke = {name: float(has_label(told).sum()) for name, told in sources.items()}
+    accuracy = {name: fused.accuracy(name) for name, count in spoke.items() if count}
+    judges = {name: told for name, told in sources.items() if name != GIVEN}
+    return Beliefs(
+        task=task,
+        units=units,
+        labels=labels,
+        probs=fused.posterior,
+        judged=judged,
+        silent=silent,
+        told=tuple(judges.values()),
+        accuracy=accuracy,
+        confusions=tuple(
+            {name: (each.confusion[name], count) for name, count in spoke.items()}
+            for each in fused.kinds
+        ),
+        model_weight=fused.model_weight,
+        warnings=tuple(doubts_of(predicted, judges, accuracy)),
+    )
+
+
+def save(path: Path, ids: pa.Array, beliefs: Beliefs, current: Labels, at_odds: Any) -> None:
+    """Write `beliefs.parquet`, whole or not at all. `at_odds` is (rows,) bool."""
+    table = pa.table(
+        {
+            "id": ids,
+            "judged": pa.array(beliefs.judged),
+            "belief": pa.array(beliefs.belief_in(current)),
+            "conflict": pa.array(np.asarray(at_odds, dtype=np.bool_)),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_whole(path, sink.getvalue())
+
+
+def _halves(name: str, said: Said) -> list[tuple[str, Mapping[int, LabelValue]]]:
+    """A judge as one source; as two, the sure and the unsure, where its confidence says more."""
+    answers = {row: label for row, (label, _) in said.answers.items() if label is not None}
+    stated = {row: said.answers[row][1] for row in answers}
+    levels = np.array([level for level in stated.values() if level is not None])
+    if len(levels) < len(answers) or len(levels) < 2 * FEWEST_OF_A_HALF:
+        return [(name, answers)]
+    cut = float(np.median(levels))
+    sure = {row: label for row, label in answers.items() if (stated[row] or 0.0) >= cut}
+    unsure = {row: label for row, label in answers.items() if row not in sure}
+    if min(len(sure), len(unsure)) < FEWEST_OF_A_HALF:
+        return [(name, answers)]
+    return [(f"{name}, sure", sure), (f"{name}, unsure", unsure)]

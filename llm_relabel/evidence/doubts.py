@@ -1,0 +1,93 @@
+"""What makes the evidence doubtful, told from the evidence itself, where no person has looked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_relabel.rounds.train import Predicted
+from llm_relabel.tasks import is_one_choice
+from llm_relabel.units import Labels, differs, has_label
+
+# A judge that so often names neither the given nor the predicted label is wrong often, or the
+# labels are: nothing but a person's look tells which.
+THIRD_LABEL = 0.3
+# Kappa of out-of-fold predictions with the labels, below which the small model knows little.
+LITTLE_SKILL = 0.2
+# How often a judge is believed to be right, below which it is a weak witness.
+OFTEN_WRONG = 2 / 3
+FEWEST_JUDGED = 50
+FEWEST_OF_A_SIDE = 20  # a test by fewer would find nothing in a good judge either
+
+
+def doubts_of(
+    model: Predicted, judges: Mapping[str, Labels], accuracy: Mapping[str, float]
+) -> Iterator[str]:
+    """The doubts in words. `judges` maps each to what it said, `accuracy` to how often it is
+    believed to be right."""
+    given, predicted = model.given, model.labels
+    labeled = has_label(given)
+    heard = {
+        name: told
+        for name, told in judges.items()
+        if (has_label(told) & labeled).sum() >= FEWEST_JUDGED
+    }
+    for name in heard:
+        if accuracy[name] < OFTEN_WRONG:
+            yield (
+                f"all evidence together believes {name} right in only {accuracy[name]:.0%} of its "
+                "answers: it is a weak witness"
+            )
+    if not is_one_choice(model.task):
+        return
+    if labeled.sum() >= FEWEST_JUDGED and (skill := _kappa(model)) < LITTLE_SKILL:
+        yield (
+            f"the small model hardly knows these labels (kappa {skill:.2f}, out of fold): it "
+            "finds few of the wrong ones and its agreement with a judge means little"
+        )
+    for name, told in heard.items():
+        spoken = has_label(told) & labeled
+        third = differs(told, given) & differs(told, predicted) & spoken
+        share = third.sum() / spoken.sum()
+        if share > THIRD_LABEL:
+            yield (
+                f"{name} names neither the given nor the predicted label in {share:.0%} of its "
+                "answers: either it is often wrong or most of these labels are, and without "
+                "spot-checks nothing tells which"
+            )
+        elif _ignores_the_evidence(model, told):
+            yield (
+                f"{name} sides with the small model as often where that is unsure as where it is "
+                "sure: its answers go with nothing else that is known, so nothing speaks for them"
+            )
+
+
+def _codes(model: Predicted, labels: Labels) -> NDArray[np.int32]:
+    """(rows,) codes, where every item is one unit."""
+    return model.task.codes(model.units, labels)
+
+
+def _kappa(model: Predicted) -> float:
+    """Cohen's kappa of the predictions with the labels."""
+    both, classes = has_label(model.given), len(model.task.names)
+    a, b = (_codes(model, labels)[both] for labels in (model.given, model.labels))
+    shares = [np.bincount(codes, minlength=classes) / len(codes) for codes in (a, b)]
+    chance = float(shares[0] @ shares[1])
+    return float(((a == b).mean() - chance) / max(1 - chance, 1e-9))
+
+
+def _ignores_the_evidence(model: Predicted, told: Labels) -> bool:
+    """Whether a judge that must choose between given and predicted label does not choose the
+    predicted one more where the small model is surer of it (Mann and Whitney, one-sided 5%)."""
+    old, new, said = (_codes(model, labels) for labels in (model.given, model.labels, told))
+    torn = has_label(model.given) & has_label(told) & (old != new)
+    rows = np.arange(len(old))
+    margin = model.beliefs[rows, new] - model.beliefs[rows, old]
+    sides, stays = margin[torn & (said == new)], margin[torn & (said == old)]
+    if len(sides) + len(stays) < FEWEST_JUDGED or min(len(sides), len(stays)) < FEWEST_OF_A_SIDE:
+        return False
+    from scipy.stats import mannwhitneyu
+
+    return bool(mannwhitneyu(sides, stays, alternative="greater").pvalue > 0.05)

@@ -1,0 +1,1 @@
+"""Files that survive a kill, a shared store, sheets that spreadsheets open."""

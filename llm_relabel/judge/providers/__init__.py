@@ -1,0 +1,1 @@
+"""A provider a file, and what providers share: payloads, faults, keys, images."""

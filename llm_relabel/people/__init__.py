@@ -1,0 +1,1 @@
+"""What people are asked and answer: their folder, spot-checks, the draw."""

@@ -1,0 +1,155 @@
+"""Everything that is read and checked before anything is trained, asked or spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llm_relabel.config.definitions import LabelDefinitions, load_definitions
+from llm_relabel.config.job import Job
+from llm_relabel.config.judges import WITHOUT_LLM, JudgeMember
+from llm_relabel.data import Dataset, read_dataset, read_labeled
+from llm_relabel.errors import DataError, DefinitionsError, JobError
+from llm_relabel.files.cache_store import cache_folder
+from llm_relabel.models import Predictions, SmallModel
+from llm_relabel.progress import Step
+from llm_relabel.prompts.builder import PromptBuilder
+from llm_relabel.tasks import Task, open_task
+from llm_relabel.units import Labels, labels_sha256
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job whose data, definitions and settings were found good.
+
+    `given` are the original labels and `gold` the trusted ones, if any; `own_predictions` is
+    what the user brought, or None.
+    """
+
+    job: Job
+    dataset: Dataset
+    definitions: LabelDefinitions
+    task: Task
+    given: Labels
+    gold: Labels | None
+    dev: tuple[list[str], Labels] | None
+    own_predictions: Predictions | None
+    prompts: PromptBuilder
+    warnings: tuple[str, ...]
+    cache: Path
+    untrainable: str | None
+    """Why no small model can be trained on the given labels, if so."""
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each id."""
+        return {item_id: row for row, item_id in enumerate(self.dataset.ids.to_pylist())}
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same for a run to go on; see `RunFolder.start`."""
+        data, model = self.job.data, self.job.model
+        columns = {
+            name: value
+            for name, value in data.model_dump(mode="json").items()
+            if name not in ("path", "dev") and value not in (None, [])
+        }
+        return {
+            "task": self.job.task,
+            "data": self.dataset.sha256,
+            "columns": ", ".join(f"{name}={value}" for name, value in columns.items()),
+            "definitions": self.definitions.sha256(),
+            "prompt": self.prompts.sha256,
+            "model": ", ".join(f"{k}={v}" for k, v in model.model_dump(mode="json").items()),
+            "judge": ", ".join(self.job.judge.member_names),
+            "seed": self.job.seed,
+        }
+
+    def small_model(self, step: Step) -> SmallModel:
+        """The small model of this job; nothing of it is opened before it is needed."""
+        return self.task.model(
+            self.job.model,
+            self.dataset,
+            seed=self.job.seed,
+            cache=self.cache,
+            folder=self.job.folder,
+            progress=step,
+        )
+
+    def labels_sha256(self, labels: Labels) -> str:
+        """A hash of one column of labels, to tell whether predictions belong to it."""
+        units = self.task.units({"labels": labels})
+        return labels_sha256(units, self.task.codes(units, labels))
+
+
+def prepare(job: Job, *, trained: bool = True) -> Prepared:
+    """Read and check data, definitions and settings. Raises a RelabelError naming all it found.
+
+    `trained` False: labels that no model could learn from are no problem, only `untrainable`.
+    """
+    if isinstance(job.labels, str):
+        definitions = load_definitions(job.resolve(job.labels))
+    else:
+        definitions = load_definitions(job.labels)
+    dataset = read_dataset(job.data, job.resolve)
+    task = open_task(job.task, definitions, dataset.labels.type)
+    found = task.findings(dataset)
+    problems, warnings, untrainable = found.problems, found.warnings, found.untrainable
+    if untrainable is not None and trained:
+        problems.append(untrainable)
+    if problems:
+        raise DefinitionsError(f"data {job.data.path!r}: " + "; ".join(problems))
+    if definitions.unwritten:
+        told = (
+            f"{len(definitions.unwritten)} definitions are still to be written "
+            f"({', '.join(definitions.unwritten[:5])}); the judge reads nothing else of a label"
+        )
+        if any(member.provider not in WITHOUT_LLM for member in job.judge.members):
+            raise DefinitionsError(f"labels {job.labels!r}: {told}")
+        warnings.append(told)
+    own = None
+    if job.model.predictions is not None:
+        if job.model.finetune:
+            raise JobError(
+                "model.predictions brings your own predictions, so model.finetune: true would do "
+                "nothing; remove one of them"
+            )
+        own = task.own_predictions(job.resolve(job.model.predictions), dataset.ids)
+        if job.data.dev is not None:
+            warnings.append("data.dev is not scored: model.predictions brings no model")
+    return Prepared(
+        job=job,
+        dataset=dataset,
+        definitions=definitions,
+        task=task,
+        given=task.read(dataset.labels),
+        gold=task.read(dataset.gold) if dataset.gold is not None else None,
+        dev=_dev(job, task) if own is None else None,
+        own_predictions=own,
+        prompts=prompt_builder(job, task, job.judge),
+        warnings=tuple(warnings),
+        cache=cache_folder(),
+        untrainable=untrainable,
+    )
+
+
+def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
+    """Builds the prompts that one judge of the job is sent. Raises JobError."""
+    template = job.judge.template
+    return PromptBuilder(
+        task,
+        schema_in_words=member.structured_output == "prompt",
+        max_item_tokens=job.judge.max_item_tokens,
+        template=None if template is None else job.resolve(template),
+    )
+
+
+def _dev(job: Job, task: Task) -> tuple[list[str], Labels] | None:
+    if job.data.dev is None:
+        return None
+    dataset = read_labeled(job.data, job.data.dev, job.resolve)
+    problems = task.findings(dataset).problems
+    if problems:
+        raise DataError(f"data.dev {job.data.dev!r}: " + "; ".join(problems))
+    return dataset.text.to_pylist(), task.read(dataset.labels)

@@ -1,0 +1,1 @@
+"""A question to a judge, in words."""

@@ -1,0 +1,1 @@
+"""One round, stage after stage."""

@@ -1,0 +1,1 @@
+"""The run folder: its lines, the log of changes, the sheet of them."""
