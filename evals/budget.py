@@ -36,7 +36,7 @@ from llm_relabel.evidence.beliefs import Beliefs, Said, believe
 from llm_relabel.prepared import prepare
 from llm_relabel.records import LabelIssue
 from llm_relabel.rounds.allocate import Allocation
-from llm_relabel.rounds.ask import flag
+from llm_relabel.rounds.flag import flag
 from llm_relabel.rounds.train import train
 from llm_relabel.units import differs, has_label
 

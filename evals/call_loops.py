@@ -20,11 +20,13 @@ import loopback_job
 import numpy as np
 
 from llm_relabel.config.job import load_job
-from llm_relabel.judge import Judges, RoundEvidence, open_judges
+from llm_relabel.judge.opening import open_judges
+from llm_relabel.judge.seam import Judges, RoundEvidence
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Silent
 from llm_relabel.records import LabelIssue
-from llm_relabel.rounds.ask import AskPlanner, flag
+from llm_relabel.rounds.ask import AskPlanner
+from llm_relabel.rounds.flag import flag
 from llm_relabel.rounds.judge import Judged, Judging
 from llm_relabel.rounds.train import train
 from llm_relabel.run_folder.folder import RunFolder

@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from llm_relabel.config.job import Job, load_job, make_job
+from llm_relabel.config.job import Job, make_job, open_job
 from llm_relabel.data import Dataset, read_dataset
+from llm_relabel.engine.plan import first_issues
 from llm_relabel.engine.run import JobRunner
 from llm_relabel.errors import RunError
-from llm_relabel.files.sheets import changes_sheet, choices_to_undo
 from llm_relabel.prepared import Prepared, prepare
-from llm_relabel.progress import Progress, Silent
+from llm_relabel.progress import Progress
 from llm_relabel.provenance import now
 from llm_relabel.records import LabelIssue
 from llm_relabel.report import write_report
-from llm_relabel.rounds.ask import flag
-from llm_relabel.rounds.train import Predicted, train
 from llm_relabel.run_folder import changes
+from llm_relabel.run_folder.changes_sheet import changes_sheet, choices_to_undo
 from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.units import differs, has_label
 
@@ -173,25 +172,6 @@ def find_label_issues(
     """
     prepared = prepare(open_job(job))
     return first_issues(prepared, progress=progress)[0]
-
-
-def first_issues(
-    prepared: Prepared, *, progress: Progress | None = None
-) -> tuple[list[LabelIssue], Predicted]:
-    """Round 1's label issues and the predictions they come from, with no run folder."""
-    with (progress if progress is not None else Silent()).step("Small model, out of fold") as step:
-        model = prepared.small_model(step)
-        predicted = train(prepared, model, prepared.given)
-    return flag(prepared, predicted, ~prepared.dataset.locked), predicted
-
-
-def open_job(job: Job | str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Job:
-    """A Job from any of the forms that the API takes. Raises JobError."""
-    if isinstance(job, Job):
-        return job
-    if isinstance(job, str | Path):
-        return load_job(job, overrides)
-    return make_job(job, folder=Path.cwd())
 
 
 def _choice(

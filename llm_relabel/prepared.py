@@ -9,13 +9,13 @@ from typing import Any
 
 from llm_relabel.config.definitions import LabelDefinitions, load_definitions
 from llm_relabel.config.job import Job
-from llm_relabel.config.judges import WITHOUT_LLM, JudgeMember
+from llm_relabel.config.judges import WITHOUT_LLM
 from llm_relabel.data import Dataset, read_dataset, read_labeled
 from llm_relabel.errors import DataError, DefinitionsError, JobError
 from llm_relabel.files.cache_store import cache_folder
 from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.progress import Step
-from llm_relabel.prompts.builder import PromptBuilder
+from llm_relabel.prompts.builder import PromptBuilder, prompt_builder
 from llm_relabel.tasks import Task, open_task
 from llm_relabel.units import Labels, labels_sha256
 
@@ -131,17 +131,6 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         warnings=tuple(warnings),
         cache=cache_folder(),
         untrainable=untrainable,
-    )
-
-
-def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
-    """Builds the prompts that one judge of the job is sent. Raises JobError."""
-    template = job.judge.template
-    return PromptBuilder(
-        task,
-        schema_in_words=member.structured_output == "prompt",
-        max_item_tokens=job.judge.max_item_tokens,
-        template=None if template is None else job.resolve(template),
     )
 
 

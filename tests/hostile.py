@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from llm_relabel.prompts.builder import fence_for
+from llm_relabel.prompts.fence import fence_for
 
 CANARY = "hostile-canary"
 ELEMENT = "hostile-canary"

@@ -25,12 +25,13 @@ from loopback import ANTHROPIC, Fault, LoopbackServer, Received, default_answer
 from llm_relabel.config.definitions import load_definitions
 from llm_relabel.config.job import make_job
 from llm_relabel.config.judges import JudgeMember
-from llm_relabel.judge import open_judges
+from llm_relabel.judge.batch.opening import open_batch_api
 from llm_relabel.judge.chat import ChatRequest
-from llm_relabel.judge.providers.opening import open_batch_api
-from llm_relabel.prompts.builder import PromptBuilder, cut_to
+from llm_relabel.judge.opening import open_judges
+from llm_relabel.prompts.builder import PromptBuilder
+from llm_relabel.prompts.fit import cut_to
 from llm_relabel.records import Ask, Evidence, Item, Verdict
-from llm_relabel.run_folder.folder import verdict_line
+from llm_relabel.run_folder.lines import verdict_line
 from llm_relabel.tasks.classification import Classification
 
 WIRES = ("openai", "anthropic", "litellm")

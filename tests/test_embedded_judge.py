@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from llm_relabel.config.definitions import LabelDefinitions
-from llm_relabel.judge import RoundEvidence
+from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.judge.without_llm.embedded import EmbeddedJudge, EmbeddingVote, Settings
 from llm_relabel.judge.without_llm.neighbours import TrustedPool
 from llm_relabel.records import Ask, Item

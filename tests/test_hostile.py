@@ -24,7 +24,7 @@ from hostile_runs import NAMES, call, check_run, hostile_rows, write_job
 from loopback import LoopbackServer
 
 from llm_relabel.judge.cache import CachedAnswer, VerdictCache
-from llm_relabel.prompts.builder import cut_to
+from llm_relabel.prompts.fit import cut_to
 from llm_relabel.records import Tokens
 
 

@@ -21,12 +21,13 @@ from llm_relabel.config.judges import JudgeMember, Prices
 from llm_relabel.errors import Paused, RequestRejected
 from llm_relabel.images import ImagePart
 from llm_relabel.judge.batch import BatchJudge
+from llm_relabel.judge.batch.opening import open_batch_api
 from llm_relabel.judge.budget import Budget
 from llm_relabel.judge.cache import VerdictCache
 from llm_relabel.judge.chat import ChatRequest
 from llm_relabel.judge.llm import LLMJudge
 from llm_relabel.judge.prices import worst_case
-from llm_relabel.judge.providers.opening import open_batch_api, open_provider
+from llm_relabel.judge.providers.opening import open_provider
 from llm_relabel.prompts.builder import PromptBuilder
 from llm_relabel.records import Ask, Item, LabelValue, Message, TextPart, Verdict
 from llm_relabel.tasks.classification import Classification

@@ -17,7 +17,8 @@ from llm_relabel.judge.prices import worst_case
 from llm_relabel.judge.providers.faults import scrub
 from llm_relabel.judge.providers.image_limits import check_images
 from llm_relabel.judge.providers.image_tokens import message_tokens, most_image_tokens
-from llm_relabel.prompts.builder import describe_messages, estimated_tokens
+from llm_relabel.prompts.builder import describe_messages
+from llm_relabel.prompts.fit import estimated_tokens
 from llm_relabel.records import Message, Part, TextPart
 
 TEXT = "What is this? ä 😀"

@@ -16,14 +16,10 @@ from loopback import LoopbackServer
 
 import llm_relabel as lr
 from llm_relabel.config.definitions import load_definitions
-from llm_relabel.prompts.builder import (
-    PromptBuilder,
-    choose_candidates,
-    cut_to,
-    describe_messages,
-    estimated_tokens,
-    fence_for,
-)
+from llm_relabel.prompts.builder import PromptBuilder, describe_messages
+from llm_relabel.prompts.candidates import choose_candidates
+from llm_relabel.prompts.fence import fence_for
+from llm_relabel.prompts.fit import cut_to, estimated_tokens
 from llm_relabel.records import Item, LabelIssue
 from llm_relabel.tasks.classification import Classification
 

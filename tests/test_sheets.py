@@ -17,15 +17,8 @@ from hypothesis import strategies as st
 import llm_relabel as lr
 from llm_relabel.config.definitions import load_definitions
 from llm_relabel.errors import DataError, RunError
-from llm_relabel.files.sheets import (
-    CHANGES_HEADER,
-    changes_sheet,
-    choices_to_undo,
-    plain,
-    protected,
-    read_sheet,
-    write_sheet,
-)
+from llm_relabel.files.sheets import plain, protected, read_sheet, write_sheet
+from llm_relabel.run_folder.changes_sheet import CHANGES_HEADER, changes_sheet, choices_to_undo
 from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.tasks.classification import Classification
 

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from llm_relabel.evidence.beliefs import Said, believe
 from llm_relabel.evidence.fusion import FLOOR
-from llm_relabel.rounds.train import Predicted
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.tasks import Task, is_one_choice
 from llm_relabel.units import SILENT, Labels, LabelValue, best, column_of, differs, has_label
 

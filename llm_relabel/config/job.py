@@ -238,3 +238,12 @@ def _known_keys(path: Sequence[str]) -> list[str]:
         options = [annotation, *get_args(annotation)]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return [name for name in model.model_fields if name != "folder"]
+
+
+def open_job(job: Job | str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Job:
+    """A Job from any of the forms that the API takes. Raises JobError."""
+    if isinstance(job, Job):
+        return job
+    if isinstance(job, str | Path):
+        return load_job(job, overrides)
+    return make_job(job, folder=Path.cwd())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llm_relabel.api import Run
 from llm_relabel.judge.batch import cancel_batches
-from llm_relabel.judge.providers.opening import open_batch_api
+from llm_relabel.judge.batch.opening import open_batch_api
 from llm_relabel.run_folder.folder import RunFolder
 
 

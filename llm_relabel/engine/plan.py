@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from llm_relabel.api import first_issues
 from llm_relabel.config.job import Job
 from llm_relabel.config.judges import PEOPLE, JudgeMember, JudgeSection, Prices
 from llm_relabel.evidence import policies
-from llm_relabel.judge import Judges, open_judges
+from llm_relabel.evidence.predicted import Predicted
+from llm_relabel.judge.opening import open_judges
 from llm_relabel.judge.prices import cost_of, price_of
 from llm_relabel.judge.providers.image_tokens import message_tokens
+from llm_relabel.judge.seam import Judges
 from llm_relabel.prepared import Prepared, prepare
-from llm_relabel.progress import Progress
-from llm_relabel.prompts.builder import ANSWER_TOKENS, describe_messages, estimated_tokens
+from llm_relabel.progress import Progress, Silent
+from llm_relabel.prompts.builder import describe_messages
+from llm_relabel.prompts.fit import ANSWER_TOKENS, estimated_tokens
 from llm_relabel.records import Ask, LabelIssue, Message, Tokens
 from llm_relabel.rounds.allocate import Allocation
 from llm_relabel.rounds.ask import AskPlanner
 from llm_relabel.rounds.controls import ControlPool
+from llm_relabel.rounds.flag import flag
+from llm_relabel.rounds.train import train
 
 # Below so many tokens neither OpenAI nor Anthropic keeps a prefix.
 SHORTEST_PREFIX = 1024
@@ -207,3 +211,13 @@ def _minutes(member: JudgeMember, calls: int, tokens: Tokens) -> float:
         if rate:
             seconds = max(seconds, 60 * amount / rate)
     return seconds / 60
+
+
+def first_issues(
+    prepared: Prepared, *, progress: Progress | None = None
+) -> tuple[list[LabelIssue], Predicted]:
+    """Round 1's label issues and the predictions they come from, with no run folder."""
+    with (progress if progress is not None else Silent()).step("Small model, out of fold") as step:
+        model = prepared.small_model(step)
+        predicted = train(prepared, model, prepared.given)
+    return flag(prepared, predicted, ~prepared.dataset.locked), predicted

@@ -21,9 +21,11 @@ from llm_relabel.config.job import Job
 from llm_relabel.errors import Paused
 from llm_relabel.evidence import beliefs, policies
 from llm_relabel.evidence.beliefs import Beliefs, Said
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files import journal
-from llm_relabel.judge import Judges, RoundEvidence, open_judges
 from llm_relabel.judge.asking import outside_event_loops
+from llm_relabel.judge.opening import open_judges
+from llm_relabel.judge.seam import Judges, RoundEvidence
 from llm_relabel.prepared import prepare
 from llm_relabel.progress import Progress, Silent, Step
 from llm_relabel.provenance import now
@@ -31,15 +33,17 @@ from llm_relabel.records import LabelIssue
 from llm_relabel.review import confirmed_labels, read_answers, unanswered
 from llm_relabel.rounds import controls, pilot, veto
 from llm_relabel.rounds.allocate import Allocation
-from llm_relabel.rounds.ask import AskPlanner, flag
+from llm_relabel.rounds.ask import AskPlanner
 from llm_relabel.rounds.controls import ControlPool
 from llm_relabel.rounds.decide import Deciding
+from llm_relabel.rounds.flag import flag
 from llm_relabel.rounds.judge import Judged, Judging
 from llm_relabel.rounds.summary import RoundTally
-from llm_relabel.rounds.train import Predicted, load_saved, save_predictions, train
+from llm_relabel.rounds.train import load_saved, save_predictions, train
 from llm_relabel.rounds.write import Results
 from llm_relabel.run_folder import changes
-from llm_relabel.run_folder.folder import RunFolder, decision_line, issue_line, latest
+from llm_relabel.run_folder.folder import RunFolder
+from llm_relabel.run_folder.lines import decision_line, issue_line, latest
 from llm_relabel.units import differs, has_label
 
 PILOT = "pilot.json"

@@ -17,15 +17,16 @@ from pydantic import ValidationError
 from llm_relabel.config.job import Job
 from llm_relabel.config.judges import PEOPLE, JudgeMember
 from llm_relabel.errors import DefinitionsError, JobError, nearest
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files import journal
-from llm_relabel.judge import Judge, Judges, RoundEvidence, open_judges
 from llm_relabel.judge.asking import ask_all
+from llm_relabel.judge.opening import open_judges
+from llm_relabel.judge.seam import Judge, Judges, RoundEvidence
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress
 from llm_relabel.records import Ask, LabelIssue, Verdict
 from llm_relabel.rounds.ask import AskPlanner
-from llm_relabel.rounds.train import Predicted
-from llm_relabel.run_folder.folder import verdict_line, verdict_of
+from llm_relabel.run_folder.lines import verdict_line, verdict_of
 from llm_relabel.units import column, differs, has_label, label_json
 
 VERDICTS = "verdicts.jsonl"

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from llm_relabel.agreement.judged import Answers, right
-from llm_relabel.api import open_job
-from llm_relabel.config.job import Job
+from llm_relabel.config.job import Job, open_job
 from llm_relabel.errors import JobError
 from llm_relabel.evaluation import writing
 from llm_relabel.evaluation.anchoring import run_arms
 from llm_relabel.evaluation.asking import OWN, Desk, Variant, job_to_evaluate, open_desk, variant_of
 from llm_relabel.evaluation.figures import answers_of, compare
 from llm_relabel.evaluation.gold_set import GoldSet, read_gold
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files.journal import write_lines
 from llm_relabel.judge.asking import outside_event_loops
 from llm_relabel.models import Predictions
@@ -26,7 +26,7 @@ from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress, Silent
 from llm_relabel.provenance import now, versions
 from llm_relabel.records import Verdict
-from llm_relabel.rounds.train import Predicted, load_saved, train
+from llm_relabel.rounds.train import load_saved, train
 from llm_relabel.tasks import is_one_choice
 from llm_relabel.units import label_json
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from llm_relabel.evidence.doubts import doubts_of
 from llm_relabel.evidence.fusion import fuse_units
 from llm_relabel.evidence.opinions import combine_votes
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files.journal import write_whole
 from llm_relabel.records import Verdict
-from llm_relabel.rounds.train import Predicted
 from llm_relabel.tasks import Task
 from llm_relabel.units import (
     Labels,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_relabel.rounds.train import Predicted
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.tasks import is_one_choice
 from llm_relabel.units import Labels, differs, has_label
 

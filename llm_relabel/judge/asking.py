@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from llm_relabel.config.judges import Breakers
 from llm_relabel.errors import AwaitingPeople, Paused
-from llm_relabel.judge import Judge, ManyAtOnce
 from llm_relabel.judge.breakers import CircuitBreaker
+from llm_relabel.judge.seam import Judge, ManyAtOnce
 from llm_relabel.records import Ask, Item, Verdict
 
 Result = TypeVar("Result")

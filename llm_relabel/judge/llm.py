@@ -14,7 +14,6 @@ from llm_relabel.errors import (
     ProviderError,
     RequestRejected,
 )
-from llm_relabel.judge import RoundEvidence
 from llm_relabel.judge.budget import Budget
 from llm_relabel.judge.cache import CachedAnswer, VerdictCache
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
@@ -22,6 +21,7 @@ from llm_relabel.judge.metered import Bill, MeteredProvider
 from llm_relabel.judge.providers.catalog import sampling_params
 from llm_relabel.judge.providers.image_limits import check_images
 from llm_relabel.judge.retry import complete_with_retry
+from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.prompts.builder import PromptBuilder
 from llm_relabel.records import AbstainOrFailure, Ask, Item, Outcome, Tokens, Verdict
 from llm_relabel.tasks import Answer, InvalidAnswer, Task

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
-from llm_relabel.errors import RunError, RunLocked
+from llm_relabel.errors import JobError, RunError, RunLocked
 from llm_relabel.files.journal import Journal, read_lines
 from llm_relabel.provenance import now
 from llm_relabel.tasks import InvalidAnswer, Task
@@ -157,3 +157,17 @@ def _answer_line(given: Given, asked: Asked, at: str) -> dict[str, Any]:
     line |= {"unsure": True} if given.unsure else {"answer": given.answer}
     line |= {**asked.how(), "at": at}
     return line | ({"note": given.note} if given.note else {})
+
+
+LONGEST_NAME = 100
+
+
+def reviewer_name(name: str) -> str:
+    """`name` as journals keep it. Raises JobError where it is empty, too long or unprintable."""
+    clean = name.strip()
+    if not clean or len(clean) > LONGEST_NAME or not clean.isprintable():
+        raise JobError(
+            f"a reviewer is called {name!r:.150}; a name has 1 to {LONGEST_NAME} printable "
+            "characters"
+        )
+    return clean

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -14,17 +13,19 @@ from typing import Any
 import jinja2
 import jinja2.sandbox
 
+from llm_relabel.config.job import Job
+from llm_relabel.config.judges import JudgeMember
 from llm_relabel.errors import JobError
-from llm_relabel.records import Item, LabelIssue, Message
+from llm_relabel.prompts.fence import _SURROGATES, fence_for
+from llm_relabel.prompts.fit import cut_to
+from llm_relabel.records import Item, Message
 from llm_relabel.tasks import Task
 from llm_relabel.units import LabelValue
-
-_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 def template_folder() -> Path:
     """Where the templates are: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     shipped = package / "templates"
     return shipped if shipped.is_dir() else package.parent / "prompts"
 
@@ -40,96 +41,6 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["tojson_text"] = lambda text: json.dumps(text, ensure_ascii=False)
     return environment
-
-
-def fence_for(text: str) -> str:
-    """A marker line that `text` does not contain, derived from it.
-
-    The same text always gets the same marker, so the prompt and its cache key are stable, and
-    nobody who writes a text can foresee a marker that closes its own fence: any text that
-    holds the marker gets another one.
-    """
-    counter = 0
-    while True:
-        digest = hashlib.sha256(f"{counter}:{text}".encode("utf-8", "surrogatepass")).hexdigest()
-        fence = f"<<<item-{digest[:16]}>>>"
-        if fence not in text:
-            return fence
-        counter += 1
-
-
-def choose_candidates(
-    issue: LabelIssue, *, runner_up: LabelValue, seed: int, shuffle: int = 0
-) -> tuple[LabelValue, ...]:
-    """The given, current and predicted label of an issue, each once, in a seeded order.
-
-    A single candidate would be a hint, so the model's `runner_up` joins one that stands alone.
-    The order depends on the item, the seed and the number of the `shuffle` only: the same
-    question in a later round is the same prompt, and its verdict is reused.
-    """
-    wanted: list[LabelValue] = []
-    for label in (issue.given_label, issue.current_label, issue.predicted_label):
-        if label is not None and label not in wanted:
-            wanted.append(label)
-    if len(wanted) < 2 and runner_up is not None and runner_up not in wanted:
-        wanted.append(runner_up)
-    wanted.sort(key=repr)
-    again = f":{shuffle}" if shuffle else ""
-    random.Random(f"{seed}:{issue.id}{again}").shuffle(wanted)
-    return tuple(wanted)
-
-
-ANSWER_TOKENS = 80  # a short rationale, a label, a confidence
-
-
-def estimated_tokens(text: str) -> float:
-    """About how many tokens a text has: four ASCII characters make one, any other is one."""
-    if text.isascii():
-        return len(text) / 4
-    others = sum(map("\x7f".__lt__, text))
-    return (len(text) - others) / 4 + others
-
-
-def cut_to(texts: Sequence[str], limit: int) -> list[str]:
-    """The texts, the middle left out of the longest until all have `limit` tokens together.
-
-    Short texts stay whole; what they leave is shared evenly by the longer ones. A cut text
-    keeps two thirds of its share at its head and one at its tail, and says what is missing.
-    """
-    if sum(map(len, texts)) <= limit:
-        return list(texts)  # no character is more than one token
-    sizes = [estimated_tokens(text) for text in texts]
-    if sum(sizes) <= limit:
-        return list(texts)
-    share, left = 0.0, float(limit)
-    for place, size in enumerate(sorted(sizes)):
-        share = left / (len(sizes) - place)
-        if size > share:
-            break
-        left -= size
-    return [
-        text if size <= share else _without_middle(text, share)
-        for text, size in zip(texts, sizes, strict=True)
-    ]
-
-
-def _without_middle(text: str, tokens: float) -> str:
-    head = _prefix(text, tokens * 2 / 3)
-    tail = _prefix(text[::-1], tokens / 3)[::-1]
-    missing = len(text) - len(head) - len(tail)
-    return f"{head}\n[... {missing:,} characters are left out here ...]\n{tail}"
-
-
-def _prefix(text: str, tokens: float) -> str:
-    """The longest start of `text` that has at most so many tokens."""
-    low, high = int(tokens), min(len(text), int(tokens * 4) + 1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if estimated_tokens(text[:middle]) <= tokens:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low]
 
 
 class PromptBuilder:
@@ -237,3 +148,14 @@ def _module_of(template: Path) -> Any:
 def describe_messages(messages: Sequence[Message]) -> str:
     """The messages as plain text, for a person who wants to read a prompt."""
     return "\n\n".join(f"[{message.role}]\n{message}" for message in messages)
+
+
+def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
+    """Builds the prompts that one judge of the job is sent. Raises JobError."""
+    template = job.judge.template
+    return PromptBuilder(
+        task,
+        schema_in_words=member.structured_output == "prompt",
+        max_item_tokens=job.judge.max_item_tokens,
+        template=None if template is None else job.resolve(template),
+    )

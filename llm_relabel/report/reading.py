@@ -23,7 +23,8 @@ from llm_relabel.data import Dataset, read_dataset
 from llm_relabel.errors import RelabelError
 from llm_relabel.records import Verdict
 from llm_relabel.run_folder.changes import corrected_labels, in_force
-from llm_relabel.run_folder.folder import RunFolder, latest
+from llm_relabel.run_folder.folder import RunFolder
+from llm_relabel.run_folder.lines import latest
 from llm_relabel.tasks import Task, assembled, open_task
 from llm_relabel.units import Labels
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.files.journal import write_whole
-from llm_relabel.judge.without_llm.people import QuestionFolder
+from llm_relabel.people.questions import QuestionFolder
 from llm_relabel.report.facts import gather, sentence
 from llm_relabel.report.markdown import as_markdown
 from llm_relabel.report.page import as_page

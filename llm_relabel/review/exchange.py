@@ -17,7 +17,7 @@ from llm_relabel.errors import DataError
 from llm_relabel.files.journal import write_lines, write_whole
 from llm_relabel.files.sheets import read_sheet, write_sheet
 from llm_relabel.people.answers import folder_agreement
-from llm_relabel.people.folder import standing
+from llm_relabel.people.folder import reviewer_name, standing
 from llm_relabel.review import argilla, label_studio
 from llm_relabel.review.incoming import (
     CANDIDATES,
@@ -29,7 +29,7 @@ from llm_relabel.review.incoming import (
     from_cell,
     json_rows,
 )
-from llm_relabel.review.opening import Review, Shown, reviewer_name
+from llm_relabel.review.opening import Review, Shown
 from llm_relabel.tasks import is_one_choice
 
 ID, ANSWER, NOTE = "id", "answer", "note"

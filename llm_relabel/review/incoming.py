@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.errors import DataError, nearest
-from llm_relabel.people.folder import Given
-from llm_relabel.review.opening import reviewer_name
+from llm_relabel.people.folder import Given, reviewer_name
 from llm_relabel.tasks import InvalidAnswer, Task, is_one_choice
 from llm_relabel.units import label_json
 

@@ -17,13 +17,11 @@ import pyarrow.compute as pc
 from llm_relabel.config.job import Job, make_job
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.errors import JobError, RunError
-from llm_relabel.judge.without_llm.people import QuestionFolder
 from llm_relabel.people.folder import PeopleFolder
+from llm_relabel.people.questions import QuestionFolder
 from llm_relabel.people.spot_checks import ReviewFolder
 from llm_relabel.prepared import prepare
 from llm_relabel.run_folder.folder import RunFolder
-
-LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +180,3 @@ def _job_of(run: RunFolder) -> Job:
     raw.pop("hashes")
     folder = Path(raw.pop("folder"))
     return make_job(raw, folder=folder, where=str(run.path / "job.yaml"))
-
-
-def reviewer_name(name: str) -> str:
-    """`name` as journals keep it. Raises JobError where it is empty, too long or unprintable."""
-    clean = name.strip()
-    if not clean or len(clean) > LONGEST_NAME or not clean.isprintable():
-        raise JobError(
-            f"a reviewer is called {name!r:.150}; a name has 1 to {LONGEST_NAME} printable "
-            "characters"
-        )
-    return clean

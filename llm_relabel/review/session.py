@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from llm_relabel.errors import DataError
-from llm_relabel.people.folder import Given, standing
-from llm_relabel.review.opening import Review, Shown, reviewer_name
+from llm_relabel.people.folder import Given, reviewer_name, standing
+from llm_relabel.review.opening import Review, Shown
 from llm_relabel.tasks import InvalidAnswer, is_one_choice
 from llm_relabel.units import label_json
 

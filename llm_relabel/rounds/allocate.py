@@ -19,12 +19,11 @@ from llm_relabel.errors import JobError
 from llm_relabel.evidence.beliefs import Beliefs, believe
 from llm_relabel.evidence.gains import expected_gains, severities
 from llm_relabel.evidence.policies import resolved_policy
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.judge.prices import cost_of, is_paid, price_of
 from llm_relabel.prepared import Prepared
-from llm_relabel.prompts.builder import ANSWER_TOKENS, estimated_tokens
+from llm_relabel.prompts.fit import ANSWER_TOKENS, estimated_tokens
 from llm_relabel.records import LabelIssue, Tokens
-from llm_relabel.rounds.flag import within_budget
-from llm_relabel.rounds.train import Predicted
 from llm_relabel.tasks import is_one_choice
 from llm_relabel.units import Labels
 
@@ -190,3 +189,24 @@ def _by_parent(prepared: Prepared) -> NDArray[np.float64]:
         raise JobError("detect.severity: parent needs one label an item; these have sets of labels")
     names = prepared.task.names
     return severities(names, {name: labels[name].parent for name in names})
+
+
+def within_budget(
+    issues: list[LabelIssue], budget: int | float | None, rows: int, asked_before: set[str]
+) -> list[LabelIssue]:
+    """The issues that may be judged: the worst ones, as many as the run's budget still holds.
+
+    `budget` is a count or a share of `rows`, over the whole run; an item that was judged in an
+    earlier round (`asked_before`) is already counted.
+    """
+    if budget is None:
+        return issues
+    left = (int(budget * rows) if isinstance(budget, float) else budget) - len(asked_before)
+    chosen = []
+    for issue in issues:
+        if issue.id in asked_before:
+            chosen.append(issue)
+        elif left > 0:
+            chosen.append(issue)
+            left -= 1
+    return chosen

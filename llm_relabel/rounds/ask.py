@@ -12,32 +12,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.prepared import Prepared
-from llm_relabel.prompts.builder import choose_candidates
+from llm_relabel.prompts.candidates import choose_candidates
 from llm_relabel.records import Ask, ControlKind, Evidence, LabelIssue, Purpose
 from llm_relabel.rounds.controls import ControlPool, with_controls
-from llm_relabel.rounds.flag import find_issues
-from llm_relabel.rounds.train import Predicted
-from llm_relabel.units import Labels, LabelValue
-
-
-def flag(
-    prepared: Prepared,
-    predicted: Predicted,
-    open_rows: NDArray[np.bool_],
-    labels: Labels | None = None,
-) -> list[LabelIssue]:
-    """The round's label issues, the worst first; `labels` None: the current ones."""
-    return find_issues(
-        prepared.dataset.ids,
-        predicted,
-        open_rows=open_rows,
-        labels=labels,
-        low_quality=prepared.job.detect.quality,
-    )
+from llm_relabel.units import LabelValue
 
 
 @dataclass(frozen=True)

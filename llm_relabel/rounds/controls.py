@@ -18,9 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from llm_relabel.agreement import proportion
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.prepared import Prepared
 from llm_relabel.records import Ask, LabelIssue, Verdict
-from llm_relabel.rounds.train import Predicted
 from llm_relabel.tasks import Task
 from llm_relabel.units import Labels, LabelValue, has_label
 

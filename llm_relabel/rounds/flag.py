@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_relabel.evidence.predicted import Predicted
+from llm_relabel.prepared import Prepared
 from llm_relabel.records import LabelIssue
-from llm_relabel.rounds.train import Predicted
 from llm_relabel.units import Labels, differs, has_label
 
 
@@ -55,22 +56,17 @@ def find_issues(
     return issues
 
 
-def within_budget(
-    issues: list[LabelIssue], budget: int | float | None, rows: int, asked_before: set[str]
+def flag(
+    prepared: Prepared,
+    predicted: Predicted,
+    open_rows: NDArray[np.bool_],
+    labels: Labels | None = None,
 ) -> list[LabelIssue]:
-    """The issues that may be judged: the worst ones, as many as the run's budget still holds.
-
-    `budget` is a count or a share of `rows`, over the whole run; an item that was judged in an
-    earlier round (`asked_before`) is already counted.
-    """
-    if budget is None:
-        return issues
-    left = (int(budget * rows) if isinstance(budget, float) else budget) - len(asked_before)
-    chosen = []
-    for issue in issues:
-        if issue.id in asked_before:
-            chosen.append(issue)
-        elif left > 0:
-            chosen.append(issue)
-            left -= 1
-    return chosen
+    """The round's label issues, the worst first; `labels` None: the current ones."""
+    return find_issues(
+        prepared.dataset.ids,
+        predicted,
+        open_rows=open_rows,
+        labels=labels,
+        low_quality=prepared.job.detect.quality,
+    )

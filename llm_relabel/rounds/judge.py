@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 
 from llm_relabel.errors import Paused
 from llm_relabel.evidence.opinions import Asked, Opinion, combine, is_unsure
-from llm_relabel.judge import ChangesItsMind, Judges, RoundEvidence
 from llm_relabel.judge.asking import Watch, ask_all
 from llm_relabel.judge.breakers import worth_another_try
+from llm_relabel.judge.seam import ChangesItsMind, Judges, RoundEvidence
 from llm_relabel.prepared import Prepared
 from llm_relabel.progress import Progress
 from llm_relabel.records import Ask, LabelIssue, Verdict
 from llm_relabel.rounds.ask import AskPlanner
 from llm_relabel.rounds.controls import ControlPool
-from llm_relabel.run_folder.folder import RunFolder, latest
+from llm_relabel.run_folder.folder import RunFolder
+from llm_relabel.run_folder.lines import latest
 
 SYNC_EVERY = 1.0  # seconds between syncs of the verdict journal to the disk
 

@@ -10,7 +10,7 @@ from typing import Any
 from llm_relabel.agreement import changes_against_gold
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.evidence.policies import resolved_policy
-from llm_relabel.judge import Judges
+from llm_relabel.judge.seam import Judges
 from llm_relabel.prepared import Prepared
 from llm_relabel.records import Action, Tokens, Verdict
 from llm_relabel.units import Labels, differs, has_label

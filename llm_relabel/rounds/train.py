@@ -4,87 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from llm_relabel.agreement import measured
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files.journal import write_whole
 from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.prepared import Prepared
-from llm_relabel.tasks import Task
-from llm_relabel.units import Labels, Units, belief_in, has_label
+from llm_relabel.units import Labels, has_label
 
 COLUMNS = ("id", "given_label", "current_label", "predicted_label", "label_quality")
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """One round's predictions by unit, worked out once for all that reads them.
-
-    `units` are those that given, current and predicted labels speak of; `current` (rows,) are the
-    labels that were learned from.
-    """
-
-    task: Task
-    given: Labels
-    current: Labels
-    predictions: Predictions
-
-    @property
-    def labels(self) -> Labels:
-        """(rows,) the predicted labels."""
-        return self.predictions.labels
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the summary says of the small model."""
-        return dict(self.predictions.facts)
-
-    @cached_property
-    def units(self) -> Units:
-        """The table that `beliefs` is over."""
-        return self.task.units(
-            {"given": self.given, "current": self.current, "predicted": self.labels}
-        )
-
-    @cached_property
-    def beliefs(self) -> NDArray[np.float32]:
-        """(units, K) the small model's belief in each value of each unit."""
-        return self.task.beliefs(self.units, self.predictions)
-
-    def beliefs_over(self, units: Units) -> NDArray[np.float32]:
-        """(units, K) the same over another table, which more sources speak of."""
-        return self.beliefs if units is self.units else self.task.beliefs(units, self.predictions)
-
-    @cached_property
-    def quality(self) -> NDArray[np.float32]:
-        """(rows,) belief in each current label in 0..1, LOWER is worse; 0 where it is missing."""
-        return self.quality_of(self.current)
-
-    def quality_of(self, labels: Labels) -> NDArray[np.float32]:
-        """(rows,) the small model's belief in other labels, in 0..1."""
-        return belief_in(self.units, self.beliefs, self.task.codes(self.units, labels))
-
-    def runner_up(self, row: int) -> Any:
-        """The next best label of one row: its least certain unit decided the second way."""
-        if not self.predictions.scores:  # there is no model
-            return None
-        units, place = self.units, self.units.of_row(row)
-        beliefs = self.beliefs[place]
-        if not len(beliefs):
-            return None
-        worst = int(beliefs.max(axis=1).argmin())
-        kind = units.kinds[units.kind[place][worst]]
-        second = int(np.argsort(-beliefs[worst, : len(kind.values)], kind="stable")[1])
-        label, key = self.labels[row], units.key[place][worst]
-        return self.task.assemble(label, {key: kind.values[second]})
 
 
 def save_predictions(path: Path, prepared: Prepared, predicted: Predicted) -> None:

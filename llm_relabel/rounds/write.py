@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from llm_relabel.audit import Audited, as_written
-from llm_relabel.files.sheets import changes_sheet
-from llm_relabel.judge import Judges
+from llm_relabel.judge.seam import Judges
 from llm_relabel.prepared import Prepared
 from llm_relabel.provenance import versions
 from llm_relabel.report import write_report
 from llm_relabel.rounds.summary import RoundTally, make_summary
 from llm_relabel.run_folder import changes
+from llm_relabel.run_folder.changes_sheet import changes_sheet
 from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.units import Labels, differs
 

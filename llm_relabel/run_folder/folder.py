@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,10 +14,16 @@ from filelock import FileLock, Timeout
 from llm_relabel.config.job import Job
 from llm_relabel.errors import RunChanged, RunError, RunLocked
 from llm_relabel.files.journal import KeptJournal, write_whole
-from llm_relabel.records import Ask, Decision, LabelIssue, Tokens, Verdict
-from llm_relabel.units import ITEM, label_json
-
-EXCERPT = 300  # characters of an item that reports show
+from llm_relabel.records import Ask, Verdict
+from llm_relabel.run_folder.lines import (
+    ask_line,
+    kept_ask,
+    replaced,
+    shared,
+    verdict_line,
+    verdict_of,
+    with_todays_unit,
+)
 
 
 class RunFolder:
@@ -173,7 +178,7 @@ class RunFolder:
 
     def _flagged(self, line: Mapping[str, Any]) -> str:
         """The id in a line of `issues.jsonl`; of an item in several rounds, one text is kept."""
-        item_id: str = _shared(line["id"])
+        item_id: str = shared(line["id"])
         self._texts.setdefault(item_id, line.get("text", ""))
         return item_id
 
@@ -211,128 +216,12 @@ class _RoundJournals:
 
     def __init__(self, folder: Path, flagged: Callable[[Mapping[str, Any]], str]) -> None:
         self.asks: KeptJournal[Mapping[str, Any]] = KeptJournal(
-            folder / "asks.jsonl", _kept_ask, _itself
+            folder / "asks.jsonl", kept_ask, _itself
         )
         self.verdicts = KeptJournal(folder / "verdicts.jsonl", verdict_of, verdict_line)
         self.issues = KeptJournal(folder / "issues.jsonl", flagged)
-        self.decisions = KeptJournal(folder / "decisions.jsonl", _replaced)
+        self.decisions = KeptJournal(folder / "decisions.jsonl", replaced)
 
 
 def _itself(line: Mapping[str, Any]) -> Mapping[str, Any]:
     return line
-
-
-def _kept_ask(line: dict[str, Any]) -> Mapping[str, Any]:
-    for name in ("id", "purpose", "evidence", "judge", "candidates"):
-        line[name] = _shared(line[name])
-    return line
-
-
-def _shared(value: Any) -> Any:
-    """The same JSON value, with one string in memory for each word that many lines repeat."""
-    if isinstance(value, list):
-        return [_shared(each) for each in value]
-    return sys.intern(value) if isinstance(value, str) else value
-
-
-def _replaced(line: Mapping[str, Any]) -> tuple[str, str, Any] | None:
-    if line["action"] != "replace":
-        return None
-    line = with_todays_unit(line)
-    return _shared(line["id"]), _shared(line["unit"]), _shared(line["new"])
-
-
-def with_todays_unit(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of changes or decisions, as this version names its unit.
-
-    Before 0.2 the units of multi-label items were called by their class alone, and the item as a
-    whole `label`, as a class may be called too.
-    """
-    values, unit = (line["old"], line["new"]), line["unit"]
-    if any(isinstance(value, bool) for value in values) and not unit.startswith("class:"):
-        return {**line, "unit": f"class:{unit}"}
-    if unit == "label" and any(isinstance(value, list) for value in values):
-        return {**line, "unit": ITEM}
-    return dict(line)
-
-
-def ask_line(ask: Ask) -> dict[str, Any]:
-    """An ask as its journal line."""
-    return {
-        "ask_id": ask.ask_id,
-        "id": ask.id,
-        "purpose": ask.purpose,
-        "evidence": ask.evidence,
-        "candidates": [label_json(label) for label in ask.candidates],
-        "judge": ask.judge,
-        "repeat": ask.repeat,
-        "wave": ask.wave,
-        "control": ask.control,
-        "control_label": label_json(ask.control_label),
-    }
-
-
-def issue_line(issue: LabelIssue, text: str) -> dict[str, Any]:
-    """A label issue as its line, with the start of its text for people who read reports."""
-    return {
-        "id": issue.id,
-        "given_label": label_json(issue.given_label),
-        "current_label": label_json(issue.current_label),
-        "predicted_label": label_json(issue.predicted_label),
-        "label_quality": issue.label_quality,
-        "reason": issue.reason,
-        "text": text[:EXCERPT] + (" ..." if len(text) > EXCERPT else ""),
-    }
-
-
-def decision_line(decision: Decision) -> dict[str, Any]:
-    """A decision as its line."""
-    return {
-        "id": decision.id,
-        "unit": decision.unit,
-        "action": decision.action,
-        "old": decision.old,
-        "new": decision.new,
-        "source": decision.source,
-        "confidence": decision.confidence,
-        "why": decision.why,
-        "ask_ids": list(decision.ask_ids),
-    }
-
-
-def verdict_line(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as its journal line."""
-    tokens = verdict.tokens
-    return {
-        "ask_id": verdict.ask_id,
-        "id": verdict.id,
-        "outcome": verdict.outcome,
-        "answer": verdict.answer,
-        "confidence": verdict.confidence,
-        "rationale": verdict.rationale,
-        "reason": verdict.reason,
-        "prompt_sha256": verdict.prompt_sha256,
-        "tokens": {
-            "input": tokens.input,
-            "output": tokens.output,
-            "cached": tokens.cached,
-            "written": tokens.written,
-        },
-        "cost": verdict.cost,
-        "cached": verdict.cached,
-        "calls": verdict.calls,
-        "seconds": verdict.seconds,
-        "error": verdict.error,
-    }
-
-
-def verdict_of(line: Mapping[str, Any]) -> Verdict:
-    """A verdict from its journal line; keys that others added are left out."""
-    known = {name: line[name] for name in Verdict.__dataclass_fields__}
-    known |= {name: _shared(line[name]) for name in ("id", "outcome", "answer", "reason")}
-    return Verdict(**{**known, "tokens": Tokens(**line["tokens"])})
-
-
-def latest(verdicts: Sequence[Verdict]) -> dict[str, Verdict]:
-    """The last verdict of each ask: a second try replaces a failure."""
-    return {verdict.ask_id: verdict for verdict in verdicts}

@@ -14,7 +14,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 from llm_relabel.errors import RunError
-from llm_relabel.judge import RoundEvidence
 from llm_relabel.judge.batch.api import BatchApi
 from llm_relabel.judge.batch.cancel import cancel_batches
 from llm_relabel.judge.batch.desk import Desk
@@ -22,6 +21,7 @@ from llm_relabel.judge.batch.log import BatchLog
 from llm_relabel.judge.batch.rows import BREATHE_EVERY, Row
 from llm_relabel.judge.batch.waits import Halt
 from llm_relabel.judge.llm import LLMJudge
+from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.records import Ask, Item, Verdict
 
 __all__ = ["BatchJudge", "cancel_batches"]

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from llm_relabel.config.judges import JudgeMember
 from llm_relabel.images import ImagePart
 from llm_relabel.judge.providers.keys import KEYLESS_PROVIDERS, is_custom
-from llm_relabel.prompts.builder import estimated_tokens
+from llm_relabel.prompts.fit import estimated_tokens
 from llm_relabel.records import Message
 
 Rule: TypeAlias = Callable[[float, float, bool], int]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from llm_relabel.config.judges import WITHOUT_LLM, JudgeMember
 from llm_relabel.errors import JobError
-from llm_relabel.judge.batch.api import BatchApi
 from llm_relabel.judge.chat import ChatProvider
 from llm_relabel.judge.providers.keys import redirect_warnings, resolve_key
 
@@ -41,15 +40,3 @@ def open_provider(section: JudgeMember, folder: Path) -> ChatProvider:
     from llm_relabel.judge.providers.litellm import LitellmProvider
 
     return LitellmProvider(section, key, folder)
-
-
-def open_batch_api(section: JudgeMember, folder: Path) -> BatchApi:
-    """The batch API of `section.model`'s provider; `folder` is the job file's. Raises JobError."""
-    key = resolve_key(section, folder, os.environ)
-    if section.provider == "openai":
-        from llm_relabel.judge.batch.openai import OpenAIBatches
-
-        return OpenAIBatches(section, key)
-    from llm_relabel.judge.batch.anthropic import AnthropicBatches
-
-    return AnthropicBatches(section, key)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.config.definitions import LabelDefinitions
-from llm_relabel.judge import RoundEvidence
+from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.judge.without_llm.neighbours import TrustedPool
 from llm_relabel.records import Ask, Item, Verdict
 from llm_relabel.tasks import Task, is_one_choice

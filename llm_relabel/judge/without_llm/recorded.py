@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_relabel.data import rows_of_file
 from llm_relabel.errors import DataError
-from llm_relabel.judge import RoundEvidence
+from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.records import Ask, Item, Verdict
 from llm_relabel.tasks import InvalidAnswer, Task
 from llm_relabel.units import label_json
