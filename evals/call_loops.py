@@ -27,8 +27,8 @@ from llm_relabel.progress import Silent
 from llm_relabel.records import LabelIssue
 from llm_relabel.rounds.ask import AskPlanner
 from llm_relabel.rounds.flag import flag
-from llm_relabel.rounds.judge import Judged, Judging
 from llm_relabel.rounds.train import train
+from llm_relabel.rounds.waves import Judged, Judging
 from llm_relabel.run_folder.folder import RunFolder
 
 # Predictions are given, and a language model needs no vectors.

@@ -32,9 +32,9 @@ from call_loops import Stage
 from loopback_server import Loopback
 from machine import facts, keep, table
 
+from llm_relabel import engine
 from llm_relabel.config.job import load_job
 from llm_relabel.config.judges import Prices
-from llm_relabel.engine.run import JobRunner
 from llm_relabel.errors import Paused
 from llm_relabel.judge import retry
 from llm_relabel.judge.prices import worst_case
@@ -146,7 +146,7 @@ def billed(tokens: dict[str, list[int]], judge: dict[str, Any]) -> float:
 def go(home: Path, case: Case) -> None:
     """The run in this process, over the cap or to its end."""
     try:
-        JobRunner(load_job(home / "job.yaml", ["output=run"])).go()
+        engine.run_job(load_job(home / "job.yaml", ["output=run"]))
         case.paused = False
     except Paused as pause:
         case.paused = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -20,6 +21,9 @@ DONE, FAULT, BAD_INPUT, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 a fault of ours; 2 bad command, job or data (nothing was
 spent); 3 stopped on purpose, the same command goes on; 130 interrupted, likewise."""
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")
 
 
 @click.group(
@@ -60,23 +64,24 @@ def init(
     output: str,
 ) -> None:  # fmt: skip
     """Write job.yaml and labels.yaml for DATA, ready to edit."""
-    from llm_relabel.engine.init import write_job
+    from llm_relabel import engine
 
     columns = {"text": list(text), "label": label, "id": id_, "gold": gold}
-    _say(write_job(data, task, columns, Path(output)))
+    _say(engine.init_job(data, task, columns, Path(output)))
 
 
 @cli.command()
 @click.argument("job", type=click.Path())
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a job key.")
 @click.option("--prompts", default=2, show_default=True, help="Sample prompts to show.")
-def plan(job: str, overrides: tuple[str, ...], prompts: int) -> None:
+@_as_json
+def plan(job: str, overrides: tuple[str, ...], prompts: int, as_json: bool) -> None:
     """Train and flag, call no judge: issues, sample prompts, projected calls and money."""
-    from llm_relabel.config.job import load_job
-    from llm_relabel.engine.plan import project
+    from llm_relabel import engine
     from llm_relabel.progress import for_stderr
 
-    _say(project(load_job(job, overrides), for_stderr(), prompts=prompts))
+    made = engine.plan_job(engine.open_job(job, overrides), for_stderr(), prompts=prompts)
+    _say(json.dumps(made.as_json(), indent=1, ensure_ascii=False) if as_json else made.told())
 
 
 @cli.command()
@@ -101,17 +106,14 @@ def run(
     min_precision: str | None,
 ) -> None:
     """Run a job unattended. The same command goes on with a run that stopped."""
-    from llm_relabel.config.job import load_job
-    from llm_relabel.engine.run import JobRunner
+    from llm_relabel import engine
     from llm_relabel.progress import for_stderr
-    from llm_relabel.report import told_summary
 
     added = [f"detect.budget={limit}"] if limit is not None else []
     added += ["judge.cache=false"] if no_cache else []
     added += [f"decide.min_precision={min_precision}"] if min_precision is not None else []
-    opened = load_job(job, [*overrides, *added])
-    summary = JobRunner(opened, progress=for_stderr(), pilot_size=pilot).go()
-    _say(told_summary(summary, opened.output_path))
+    opened = engine.open_job(job, [*overrides, *added])
+    _say(engine.run_job(opened, progress=for_stderr(), pilot_size=pilot).told())
 
 
 @cli.command("eval")
@@ -149,26 +151,22 @@ def evaluate_(
 
 @cli.command()
 @click.argument("run", type=click.Path())
-def status(run: str) -> None:
+@_as_json
+def status(run: str, as_json: bool) -> None:
     """Where a run stands."""
-    from llm_relabel.report import told_summary
-    from llm_relabel.run_folder.folder import RunFolder
+    from llm_relabel import engine
 
-    path = Path(run)
-    _say(told_summary(RunFolder(path).summary(), path))
+    found = engine.status_of(Path(run))
+    _say(json.dumps(found.as_json(), indent=1, ensure_ascii=False) if as_json else found.told())
 
 
 @cli.command()
 @click.argument("run", type=click.Path())
 def report(run: str) -> None:
     """Write a run's report.html anew and print it as Markdown."""
-    from llm_relabel.report import markdown_report, write_report
-    from llm_relabel.run_folder.folder import RunFolder
+    from llm_relabel import engine
 
-    folder = RunFolder(Path(run))
-    summary = folder.summary()
-    write_report(folder, summary)
-    _say(markdown_report(folder, summary))
+    _say(engine.report_of(Path(run)))
 
 
 @cli.command()
@@ -199,9 +197,9 @@ def rollback(
 @click.argument("run", type=click.Path())
 def cancel(run: str) -> None:
     """Cancel what a provider's batch API still holds of a run."""
-    from llm_relabel.engine.cancel import cancel_run
+    from llm_relabel import engine
 
-    _say(cancel_run(Path(run)))
+    _say(engine.cancel_run(Path(run)))
 
 
 class _EitherOrder(click.Group):

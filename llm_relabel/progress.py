@@ -120,6 +120,24 @@ class Bars:
         self._console.print(visible(text), highlight=False, markup=False)
 
 
+class Relay:
+    """Passes pieces on to the step that is under way: what reports may live longer than a step."""
+
+    def __init__(self) -> None:
+        self._step: Step = _unheard
+
+    @contextmanager
+    def to(self, step: AbstractContextManager[Step]) -> Iterator[None]:
+        """Pass on to `step` while it lasts."""
+        with step as self._step:
+            yield
+        self._step = _unheard
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` pieces are finished."""
+        self._step(done, total)
+
+
 def _unheard(done: int, total: int) -> None:
     """Said to nobody."""
 

@@ -9,7 +9,7 @@ from test_vetoes import misled
 
 import llm_relabel as lr
 from llm_relabel.review import Review, draw_sample
-from llm_relabel.rounds.decide import HELD_BACK
+from llm_relabel.rounds.deciding import HELD_BACK
 
 __all__ = ["big"]  # a fixture
 

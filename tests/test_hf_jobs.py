@@ -6,15 +6,15 @@ import tiny_lm
 import toy
 
 import llm_relabel as lr
+from llm_relabel import engine
 from llm_relabel.config.job import load_job
-from llm_relabel.engine.plan import project
 from llm_relabel.progress import Silent
 
 
 def test_a_job_runs_end_to_end(work: toy.Work) -> None:
     tiny_lm.save(work.folder / "model")
     work.write_job(judge={"model": "hf/model"}, decide={"policy": "replace"})
-    plan = project(load_job(work.job), Silent(), prompts=1)
+    plan = engine.plan_job(load_job(work.job), Silent(), prompts=1).told()
     assert "hf/model: 18 calls" in plan
     assert "about $0.00" in plan
 

@@ -18,8 +18,8 @@ from loopback import LoopbackServer
 from test_rounds import right_answer
 
 import llm_relabel as lr
+from llm_relabel import engine
 from llm_relabel.config.job import load_job
-from llm_relabel.engine.run import JobRunner
 from llm_relabel.files.journal import Journal, KeptJournal, read_lines
 from llm_relabel.run_folder.folder import RunFolder
 
@@ -118,7 +118,9 @@ def test_a_run_object_sees_what_another_process_rolls_back(work: toy.Work) -> No
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_what_a_run_remembers_is_what_its_files_say(work: toy.Work, multi_label: bool) -> None:
+def test_what_a_run_remembers_is_what_its_files_say(
+    work: toy.Work, monkeypatch: pytest.MonkeyPatch, multi_label: bool
+) -> None:
     if multi_label:
         rows = [json.loads(line) for line in work.data.read_text().splitlines()]
         work.write_rows([{**r, "label": [r["label"]], "gold": [r["gold"]]} for r in rows])
@@ -127,9 +129,10 @@ def test_what_a_run_remembers_is_what_its_files_say(work: toy.Work, multi_label:
             [{"id": r["id"], "label": [r["gold"], toy.NAMES[n % 3]][: 1 + n % 2]}
              for n, r in enumerate(rows)],
         )  # fmt: skip
-    runner = JobRunner(load_job(work.job))
-    runner.go()
-    mine, read = runner.run, RunFolder(work.run_folder)
+    mine, read = RunFolder(work.run_folder), RunFolder(work.run_folder)
+    monkeypatch.setattr("llm_relabel.engine.run.RunFolder", lambda _path: mine)
+    engine.run_job(load_job(work.job))
+    monkeypatch.undo()
     assert len(mine.changes()) > 0
     assert _exactly(mine.changes()) == _exactly(read.changes())
     for n in (1, 2):

@@ -15,8 +15,8 @@ from loopback import LoopbackServer
 from test_rounds import right_answer
 
 import llm_relabel as lr
+from llm_relabel import engine
 from llm_relabel.config.job import load_job
-from llm_relabel.engine.run import JobRunner
 from llm_relabel.errors import Paused
 from llm_relabel.report import write_report
 from llm_relabel.run_folder.folder import RunFolder
@@ -201,7 +201,7 @@ def test_a_paused_run_and_one_that_never_began(work: toy.Work) -> None:
         job = load_job(work.llm(server.openai_url, prices={"input": 1, "output": 2},
                                 max_cost="none"))  # fmt: skip
         with pytest.raises(Paused):
-            JobRunner(job, pilot_size=4).go()
+            engine.run_job(job, pilot_size=4)
     facts, page, _ = forms(work.run_folder)
     assert "The run is paused and not at its end" in told(facts)
     assert "same command" in page

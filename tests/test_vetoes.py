@@ -41,10 +41,12 @@ def test_what_a_person_said_stays_when_the_round_goes(
     work: toy.Work, monkeypatch: pytest.MonkeyPatch, calls_a_second: int
 ) -> None:
     clock = count()
-    monkeypatch.setattr(
-        "llm_relabel.engine.run.now",
-        lambda: f"2026-01-01T00:00:{next(clock) // calls_a_second:02}Z",
-    )
+
+    def ticking() -> str:
+        return f"2026-01-01T00:00:{next(clock) // calls_a_second:02}Z"
+
+    for stage in ("decide", "veto"):
+        monkeypatch.setattr(f"llm_relabel.rounds.{stage}.now", ticking)
     misled(work)
     review(work, 16)
     summary = lr.relabel(work.job).summary

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,38 @@ from llm_relabel.prepared import Prepared
 from llm_relabel.review import Asked, SpotCheck
 from llm_relabel.units import Labels, LabelValue
 
+COUNTS = ("answered", "unsure", "drawn_at_random", "unanswered")
+
+
+@dataclass(frozen=True)
+class SpotCheckFacts:
+    """What is told of one round's spot-checks, all of them counts of items.
+
+    `note` says why they chose nothing; otherwise there is the `policy` that they chose, what each
+    one's labels are estimated at (0..1), p of the test against keeping all labels, each group of
+    changes at the gate, how many changes are `held_back`, and the certificate of what is written.
+    """
+
+    answered: int
+    unsure: int
+    drawn_at_random: int
+    unanswered: int
+    note: str | None = None
+    policy: str | None = None
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    p_against_keeping: float | None = None
+    gate: Sequence[Mapping[str, Any]] = ()
+    held_back: int = 0
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """As `summary.json` has it: without what is not known."""
+        found = asdict(self)
+        if self.policy is None:
+            return {name: value for name, value in found.items() if value or name in COUNTS}
+        found.pop("note")
+        return found
+
 
 @dataclass(frozen=True)
 class Audited:
@@ -25,7 +57,7 @@ class Audited:
 
     people: Mapping[int, LabelValue]
     choice: Choice | None
-    facts: dict[str, Any]
+    facts: SpotCheckFacts
     audits: Audits | None = None
 
     def certified(self) -> Labels | None:
@@ -83,18 +115,18 @@ def decide_by(
     ]
     left = [item for item in unanswered if item.round <= number]
     answered = sum(check.answer is not None for check in drawn)
-    facts: dict[str, Any] = {
-        "answered": len(heard),
-        "unsure": sum(check.answer is None and check.round <= number for check in checks),
-        "drawn_at_random": answered,
-        "unanswered": len(left),
-    }
+    facts = SpotCheckFacts(
+        answered=len(heard),
+        unsure=sum(check.answer is None and check.round <= number for check in checks),
+        drawn_at_random=answered,
+        unanswered=len(left),
+    )
     if answered < TOO_FEW:
-        facts["note"] = (
+        note = (
             f"fewer than {TOO_FEW} spot-checks were drawn at random: they choose no policy and "
             "certify nothing"
         )
-        return Audited(people, None, facts)
+        return Audited(people, None, replace(facts, note=note))
     audits: Audits = make_audits(
         [row_of[check.id] for check in drawn],
         [check.answer for check in drawn],
@@ -106,16 +138,17 @@ def decide_by(
         evidence, audits, policy=section.policy, min_precision=section.min_precision,
         seed=prepared.job.seed,
     )  # fmt: skip
-    facts |= {
-        "policy": choice.policy,
-        "estimates": {name: round(value, 4) for name, value in choice.estimates.items()},
-        "p_against_keeping": choice.p,
-        "gate": choice.gate,
-        "held_back": int(choice.rejected.sum() - choice.rejected[list(people)].sum()),
-        "certificate": certify(
+    facts = replace(
+        facts,
+        policy=choice.policy,
+        estimates={name: round(value, 4) for name, value in choice.estimates.items()},
+        p_against_keeping=choice.p,
+        gate=choice.gate,
+        held_back=int(choice.rejected.sum() - choice.rejected[list(people)].sum()),
+        certificate=certify(
             audits, choice, int((~prepared.dataset.locked).sum()), seed=prepared.job.seed
         ),
-    }
+    )
     return Audited(people, choice, facts, audits)
 
 

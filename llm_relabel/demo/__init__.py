@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from llm_relabel.config.job import load_job
-from llm_relabel.engine.run import JobRunner
+from llm_relabel import engine
 from llm_relabel.errors import JobError
 from llm_relabel.progress import Progress
-from llm_relabel.report import told_summary
 from llm_relabel.run_folder.changes import in_force
+from llm_relabel.run_folder.folder import RunFolder
 
 SHOWN = 6
 
@@ -19,15 +19,14 @@ def run_demo(output: Path, progress: Progress) -> str:
     folder = output.resolve()
     if folder.exists() and any(folder.iterdir()) and not (folder / "job.yaml").exists():
         raise JobError(f"{str(output)!r} exists and is no run folder; name another --output")
-    job = load_job(Path(__file__).with_name("job.yaml"), [f"output={folder}"])
+    job = engine.open_job(Path(__file__).with_name("job.yaml"), [f"output={folder}"])
     progress.note(
         "2,589 real messages to a bank, 20 easily confused intents (banking77, CC BY 4.0). "
         "15% of the labels were flipped on purpose, so that the repair can be measured."
     )
-    runner = JobRunner(job, progress=progress)
-    summary = runner.go()
-    lines = ["", told_summary(summary, output), ""]
-    lines += _examples(runner)
+    engine.run_job(job, progress=progress)
+    lines = ["", engine.status_of(output).told(), ""]
+    lines += _examples(folder)
     lines += [
         "",
         "The judge here was no LLM, only definitions and neighbours; an LLM judges better.",
@@ -37,18 +36,16 @@ def run_demo(output: Path, progress: Progress) -> str:
     return "\n".join(lines)
 
 
-def _examples(runner: JobRunner) -> list[str]:
+def _examples(run: Path) -> list[str]:
     """A few repaired flips, and rows that nobody flipped: real annotation errors, perhaps."""
-    data = runner.prepared.dataset
-    gold = runner.prepared.gold
-    row_of = {item_id: row for row, item_id in enumerate(data.ids.to_pylist())}
+    data = Path(__file__).with_name("banking20.jsonl").read_text(encoding="utf-8")
+    row_of = {row["id"]: row for row in map(json.loads, data.splitlines())}
     repaired: list[str] = []
     untouched: list[str] = []
-    for line in in_force(runner.run.changes()):
+    for line in in_force(RunFolder(run).changes()):
         row = row_of[line["id"]]
-        told = f"  {line['old']} -> {line['new']}:  {' '.join(data.text[row].as_py().split())}"
-        published = gold[row] if gold is not None else None
-        (untouched if published == line["old"] else repaired).append(told)
+        told = f"  {line['old']} -> {line['new']}:  {' '.join(row['text'].split())}"
+        (untouched if row["gold"] == line["old"] else repaired).append(told)
     return [
         "Repaired, for example:",
         *repaired[:SHOWN],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from llm_relabel.api import Run
 from llm_relabel.judge.batch import cancel_batches
 from llm_relabel.judge.batch.opening import open_batch_api
 from llm_relabel.run_folder.folder import RunFolder
@@ -17,10 +16,11 @@ def cancel_run(path: Path) -> str:
     Answers that were made before the cancellation are paid, and the next `run` takes them.
     Raises RunError when `path` is no run folder, RunLocked while a process works in it.
     """
-    job = Run(path).job()
+    run = RunFolder(path)
+    job = run.as_job()
     told: list[str] = []
 
-    async def cancel() -> None:
+    async def cancel_all() -> None:
         for name, member in zip(job.judge.member_names, job.judge.members, strict=True):
             if not member.batch:
                 continue
@@ -30,6 +30,6 @@ def cancel_run(path: Path) -> str:
             finally:
                 await api.aclose()
 
-    with RunFolder(path).held():
-        asyncio.run(cancel())
+    with run.held():
+        asyncio.run(cancel_all())
     return "\n".join(told) or "Nothing to cancel: no provider holds a batch of this run."

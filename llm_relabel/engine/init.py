@@ -20,7 +20,7 @@ EXAMPLES = 2
 LONGEST_EXAMPLE = 160
 
 
-def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> str:
+def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> str:
     """Write `job.yaml` and `labels.yaml` into `folder`; gives what to do next, as text.
 
     Raises JobError rather than overwrite a file, and DataError where the data is wrong.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from llm_relabel.config.job import Job
-from llm_relabel.config.judges import PEOPLE, JudgeMember, JudgeSection, Prices
+from llm_relabel.config.judges import PEOPLE, JudgeMember, Prices
 from llm_relabel.evidence import policies
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.judge.opening import open_judges
@@ -14,7 +16,7 @@ from llm_relabel.judge.prices import cost_of, price_of
 from llm_relabel.judge.providers.image_tokens import message_tokens
 from llm_relabel.judge.seam import Judges
 from llm_relabel.prepared import Prepared, prepare
-from llm_relabel.progress import Progress, Silent
+from llm_relabel.progress import Progress, Relay, Silent
 from llm_relabel.prompts.builder import describe_messages
 from llm_relabel.prompts.fit import ANSWER_TOKENS, estimated_tokens
 from llm_relabel.records import Ask, LabelIssue, Message, Tokens
@@ -29,17 +31,153 @@ SHORTEST_PREFIX = 1024
 # A round trip to a hosted model, unless requests_per_minute is slower.
 SECONDS_A_CALL = 2.0
 SHOWN = 15
+EXTRA = ("sample", "panel", "control")
 
 
-def project(job: Job, progress: Progress, *, prompts: int) -> str:
-    """The plan of a job as text: issues by class, sample prompts, calls, tokens, money, time.
+@dataclass(frozen=True)
+class Calls:
+    """What one judge would be asked in round 1, estimated.
+
+    `at_most`: it is asked only where the judges before it are not sure. `cost` and `saving` (what
+    a prompt cache would save of it) are US dollars, None where the price is not known.
+    """
+
+    judge: str
+    calls: int
+    tokens: Tokens
+    cost: float | None
+    saving: float
+    minutes: float
+    at_most: bool
+    batch: bool
+
+    def told(self) -> str:
+        """One line."""
+        text = (
+            f"  {self.judge}: {'at most ' if self.at_most else ''}{self.calls:,} calls, "
+            f"{self.tokens.input:,} input and {self.tokens.output:,} output tokens"
+        )
+        if self.cost is None:
+            text += ", price unknown"
+        else:
+            text += f", about ${self.cost:.2f}"
+            if self.saving >= 0.005:
+                text += f" (about ${self.saving:.2f} less if the provider's prompt cache hits)"
+        if self.at_most:
+            text += ", asked only where the judges before it are not sure"
+        return text + (
+            "; hours, by the batch API" if self.batch else f", {self.minutes:.1f} minutes"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would ask and cost. Counts are of round 1.
+
+    `flagged` of `rows` are label issues, by `reasons`; `pairs` are (current label, predicted label,
+    count) in words, the most frequent first. `asked` issues are put to the `judge`, at most in
+    `rounds` rounds; `stopped` says why not more. `too_long` items are longer than the judge is
+    shown (`shown_tokens`). `calls` are by judge, those of LLMs only; `all_calls` counts them, of
+    which `extra` by purpose. `questions` wait for people, at most where `questions_at_most`.
+    `prompts` are (id, prompt as it would be sent); `worst` issues in words where no LLM judges.
+    """
+
+    warnings: tuple[str, ...]
+    rows: int
+    flagged: int
+    reasons: Mapping[str, int]
+    pairs: tuple[tuple[str, str, int], ...]
+    judge: str
+    asked: int
+    rounds: int
+    stopped: str | None
+    too_long: int
+    shown_tokens: int
+    calls: tuple[Calls, ...]
+    all_calls: int
+    extra: Mapping[str, int]
+    questions: int | None
+    questions_at_most: bool
+    prompts: tuple[tuple[str, str], ...]
+    worst: tuple[str, ...]
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of the calls that are sure to come; None where a price is not known."""
+        if any(each.cost is None for each in self.calls):
+            return None
+        return sum((each.cost or 0.0 for each in self.calls if not each.at_most), 0.0)
+
+    @property
+    def minutes(self) -> float:
+        """Of the slowest judge that is sure to be asked."""
+        return max((each.minutes for each in self.calls if not each.at_most), default=0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with the `cost` and `minutes` of all judges."""
+        return {**asdict(self), "cost": self.cost, "minutes": self.minutes}
+
+    def told(self) -> str:
+        """The plan as text."""
+        reasons = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in self.reasons.items())
+        lines = [f"Warning: {warning}" for warning in self.warnings]
+        lines.append(
+            f"{self.flagged:,} of {self.rows:,} rows are label issues ({reasons or 'none'})."
+        )
+        if self.pairs:
+            lines += ["", "Most frequent: current label -> predicted label"]
+            lines += [f"{count:7,}  {old} -> {new}" for old, new, count in self.pairs]
+        lines += [
+            "",
+            f"Round 1 asks the judge {self.judge} about {self.asked:,} items; at most "
+            f"{self.rounds} rounds. Later rounds ask only what is new, usually a small part of "
+            "round 1.",
+        ]
+        if self.stopped is not None:
+            lines.append(f"It stops there: {self.stopped}.")
+        if self.too_long:
+            lines.append(
+                f"{self.too_long:,} items are longer than judge.max_item_tokens "
+                f"({self.shown_tokens:,}): the judge sees their head and tail."
+            )
+        lines += self._projection()
+        for item_id, prompt in self.prompts:
+            lines += ["", f"--- A prompt, as it would be sent (item {item_id!r}) ---", prompt]
+        if self.worst:
+            lines += ["", "The worst label issues:", *(f"  {issue}" for issue in self.worst)]
+        return "\n".join(lines)
+
+    def _projection(self) -> list[str]:
+        people = list[str]()
+        if self.questions is not None:
+            most = "at most " if self.questions_at_most else ""
+            end = ", only where the judges before are not sure" if self.questions_at_most else ""
+            people.append(
+                f"People are asked {most}{self.questions:,} questions on the review page "
+                f"(`llm-relabel review serve RUN`); the run pauses for them{end}."
+            )
+        if not self.calls:
+            return ["No LLM is called: no tokens, no money.", *people]
+        parts = [f"{count:,} for {purpose}s" for purpose, count in self.extra.items() if count]
+        of_them = f" (of them {', '.join(parts)})" if parts else ""
+        money = "at a price that is not known" if self.cost is None else f"about ${self.cost:.2f}"
+        return [
+            f"Together {self.all_calls:,} calls{of_them}, {money}, about {self.minutes:.1f} "
+            f"minutes, before escalation and retries; {SECONDS_A_CALL:g} s a call are assumed:",
+            *(each.told() for each in self.calls),
+            *people,
+        ]
+
+
+def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
+    """What a run of the job would ask, with so many sample prompts.
 
     Raises what `run` would raise before spending: bad data, a missing key, a missing cap.
     """
     prepared = prepare(job)
     judges = open_judges(
         job, prepared.task, prepared.definitions,
-        cache=prepared.cache, model=prepared.small_model(_ignore),
+        cache=prepared.cache, model=prepared.small_model(Relay()),
     )  # fmt: skip
     allocation = Allocation(prepared)
     issues, predicted = first_issues(prepared, progress=progress)
@@ -49,28 +187,37 @@ def project(job: Job, progress: Progress, *, prompts: int) -> str:
     planner = AskPlanner(prepared, 1, predicted)
     asks = planner.first_wave(chosen, ControlPool(issues, prepared.given))
     first = [ask for ask in asks if ask.purpose == "label"]
-    lines = [f"Warning: {warning}" for warning in prepared.warnings]
-    lines += _issue_lines(prepared, issues)
-    lines += [
-        "",
-        f"Round 1 asks the judge {judges.first.name} about {len(first):,} items; at most "
-        f"{job.rounds} rounds. Later rounds ask only what is new, usually a small part of round 1.",
-        *([f"It stops there: {allocation.stopped['why']}."] if allocation.stopped else []),
-        *_cut_lines(prepared, chosen),
-        *_projection(prepared, asks, judges, len(chosen)),
-    ]
-    if judges.first.is_llm:
-        for ask in first[:prompts]:
-            lines += ["", f"--- A prompt, as it would be sent (item {ask.id!r}) ---"]
-            lines.append(describe_messages(_messages(prepared, ask)))
-    elif prompts and asks:
-        lines += ["", "The worst label issues:"]
-        lines += [f"  {_issue_text(prepared, issue)}" for issue in chosen[:SHOWN]]
-    return "\n".join(lines)
-
-
-def _ignore(done: int, total: int) -> None:
-    """Nobody watches the definitions being encoded."""
+    show, is_llm = prepared.task.show, judges.first.is_llm
+    pairs = Counter((show(issue.current_label), show(issue.predicted_label)) for issue in issues)
+    llm_asks = [ask for ask in asks if judges[ask.judge].is_llm]
+    section = job.judge
+    questions = sum(ask.judge == PEOPLE for ask in asks)
+    return Plan(
+        warnings=prepared.warnings,
+        rows=len(prepared.dataset),
+        flagged=len(issues),
+        reasons=Counter(issue.reason for issue in issues),
+        pairs=tuple((old, new, count) for (old, new), count in pairs.most_common(SHOWN)),
+        judge=judges.first.name,
+        asked=len(first),
+        rounds=job.rounds,
+        stopped=allocation.stopped["why"] if allocation.stopped else None,
+        too_long=_too_long(prepared, chosen),
+        shown_tokens=section.max_item_tokens,
+        calls=tuple(_calls(prepared, asks, judges, len(chosen))),
+        all_calls=len(llm_asks),
+        extra={p: sum(ask.purpose == p for ask in llm_asks) for p in EXTRA},
+        questions=(questions or len(chosen)) if PEOPLE in section.member_names else None,
+        questions_at_most=not questions,
+        prompts=tuple(
+            (ask.id, describe_messages(_messages(prepared, ask))) for ask in first[:prompts]
+        )
+        if is_llm
+        else (),
+        worst=tuple(_issue_text(prepared, issue) for issue in chosen[:SHOWN])
+        if prompts and asks and not is_llm
+        else (),
+    )
 
 
 def _messages(prepared: Prepared, ask: Ask) -> tuple[Message, ...]:
@@ -87,41 +234,24 @@ def _issue_text(prepared: Prepared, issue: LabelIssue) -> str:
     )
 
 
-def _issue_lines(prepared: Prepared, issues: list[LabelIssue]) -> list[str]:
-    rows, show = len(prepared.dataset), prepared.task.show
-    reasons = Counter(issue.reason for issue in issues)
-    told = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons.items())
-    lines = [f"{len(issues):,} of {rows:,} rows are label issues ({told or 'none'})."]
-    pairs = Counter((show(issue.current_label), show(issue.predicted_label)) for issue in issues)
-    if pairs:
-        lines += ["", "Most frequent: current label -> predicted label"]
-        lines += [f"{count:7,}  {old} -> {new}" for (old, new), count in pairs.most_common(SHOWN)]
-    return lines
-
-
-def _cut_lines(prepared: Prepared, issues: Sequence[LabelIssue]) -> list[str]:
+def _too_long(prepared: Prepared, issues: Sequence[LabelIssue]) -> int:
     """How many items are longer than a judge is shown; people are shown all of an item."""
     if all(member.provider == PEOPLE for member in prepared.job.judge.members):
-        return []
+        return 0
     limit = prepared.job.judge.max_item_tokens
     long = 0
     for issue in issues:
         fields = prepared.dataset.item(issue.row).fields.values()
         long += sum(map(len, fields)) > limit and sum(map(estimated_tokens, fields)) > limit
-    if not long:
-        return []
-    return [f"{long:,} items are longer than judge.max_item_tokens ({limit:,}): the judge sees "
-            "their head and tail."]  # fmt: skip
+    return long
 
 
-def _projection(prepared: Prepared, asks: Sequence[Ask], judges: Judges, issues: int) -> list[str]:
-    """Calls, tokens, money and time of round 1, for each judge that takes any."""
+def _calls(prepared: Prepared, asks: Sequence[Ask], judges: Judges, issues: int) -> Iterator[Calls]:
+    """Calls, tokens, money and time of round 1, for each LLM that takes any."""
     section = prepared.job.judge
     members = dict(zip(section.member_names, section.members, strict=True))
     by_judge = {name: [ask for ask in asks if ask.judge == name] for name in members}
     escalation = section.member_names[1 + len(section.panel) :]
-    lines: list[str] = []
-    total, slowest, known = 0.0, 0.0, True
     for name, member in members.items():
         if not judges[name].is_llm:
             continue
@@ -129,52 +259,16 @@ def _projection(prepared: Prepared, asks: Sequence[Ask], judges: Judges, issues:
         theirs = asks_like(by_judge[section.member_names[0]], issues) if most else by_judge[name]
         prices = price_of(member, uncapped=section.max_cost == "none")
         tokens, prefix = _tokens(prepared, theirs, member)
-        minutes = _minutes(member, len(theirs), tokens)
-        told = (
-            f"  {name}: {'at most ' if most else ''}{len(theirs):,} calls, "
-            f"{tokens.input:,} input and {tokens.output:,} output tokens"
+        yield Calls(
+            judge=name,
+            calls=len(theirs),
+            tokens=tokens,
+            cost=None if prices is None else cost_of(tokens, prices),
+            saving=0.0 if prices is None else _saving(prefix, len(theirs), prices),
+            minutes=_minutes(member, len(theirs), tokens),
+            at_most=most,
+            batch=member.batch,
         )
-        if prices is None:
-            known, told = False, told + ", price unknown"
-        else:
-            cost = cost_of(tokens, prices)
-            saving = _saving(prefix, len(theirs), prices)
-            told += f", about ${cost:.2f}"
-            if saving >= 0.005:
-                told += f" (about ${saving:.2f} less if the provider's prompt cache hits)"
-            total += 0.0 if most else cost
-        if most:
-            told += ", asked only where the judges before it are not sure"
-        else:
-            slowest = max(slowest, minutes)
-        told += "; hours, by the batch API" if member.batch else f", {minutes:.1f} minutes"
-        lines.append(told)
-    people = _people_lines(section, asks, issues)
-    if not lines:
-        return ["No LLM is called: no tokens, no money.", *people]
-    calls = [ask for ask in asks if judges[ask.judge].is_llm]
-    extra = {p: sum(ask.purpose == p for ask in calls) for p in ("sample", "panel", "control")}
-    parts = [f"{count:,} for {purpose}s" for purpose, count in extra.items() if count]
-    of_them = f" (of them {', '.join(parts)})" if parts else ""
-    money = f"about ${total:.2f}" if known else "at a price that is not known"
-    head = f"Together {len(calls):,} calls{of_them}, {money}, about {slowest:.1f} minutes, before "
-    return [
-        head + f"escalation and retries; {SECONDS_A_CALL:g} s a call are assumed:",
-        *lines,
-        *people,
-    ]
-
-
-def _people_lines(section: JudgeSection, asks: Sequence[Ask], issues: int) -> list[str]:
-    """How many questions people will find on the review page."""
-    if PEOPLE not in section.member_names:
-        return []
-    theirs = sum(ask.judge == PEOPLE for ask in asks)
-    where = "on the review page (`llm-relabel review serve RUN`); the run pauses for them"
-    if theirs:
-        return [f"People are asked {theirs:,} questions {where}."]
-    return [f"People are asked at most {issues:,} questions {where}, only where the judges before "
-            "are not sure."]  # fmt: skip
 
 
 def asks_like(asks: Sequence[Ask], count: int) -> list[Ask]:

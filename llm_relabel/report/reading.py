@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llm_relabel.config.definitions import LabelDefinition, LabelDefinitions, load_definitions
-from llm_relabel.config.job import Job, make_job
+from llm_relabel.config.job import Job
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.data import Dataset, read_dataset
 from llm_relabel.errors import RelabelError
@@ -80,9 +80,7 @@ def read_run(run: RunFolder, rounds: int) -> RunRead | None:
     first = run.round(1) / "predictions.parquet"
     if not first.exists():
         return None
-    raw = run.job()
-    hashes = raw.pop("hashes")
-    job = make_job(raw, folder=Path(raw.pop("folder")), where=str(run.path / "job.yaml"))
+    job, hashes = run.as_job(), run.job()["hashes"]
     table = pq.read_table(first, columns=["id", "given_label"])
     names = _class_names(first)
     definitions, missing = _definitions(job, hashes.get("definitions"))

@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_relabel.config.job import Job, make_job
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.errors import JobError, RunError
 from llm_relabel.people.folder import PeopleFolder
@@ -46,7 +45,7 @@ class Review:
         """Reads the run's data. Raises RunError when `path` is no run folder, RunChanged when
         data or definitions are not those that the run began with."""
         self.run = RunFolder(path)
-        self.job = _job_of(self.run)
+        self.job = self.run.as_job()
         self.prepared = prepare(self.job)
         self.run.check(self.prepared.identity())
         self.task = self.prepared.task
@@ -153,7 +152,7 @@ def kinds_of(path: Path) -> Kinds:
     return Kinds(
         questions=bool(QuestionFolder(path).asked()),
         spot_checks=bool(ReviewFolder(run).asked()),
-        judge_is_people=PEOPLE in _job_of(run).judge.member_names,
+        judge_is_people=PEOPLE in run.as_job().judge.member_names,
     )
 
 
@@ -173,10 +172,3 @@ def open_review(path: Path, as_judge: bool | None = None, *, must_say: bool = Fa
             )
         as_judge = kinds.as_judge
     return Questions(path) if as_judge else Review(path)
-
-
-def _job_of(run: RunFolder) -> Job:
-    raw = run.job()
-    raw.pop("hashes")
-    folder = Path(raw.pop("folder"))
-    return make_job(raw, folder=folder, where=str(run.path / "job.yaml"))

@@ -1,15 +1,21 @@
-"""Out-of-fold predictions become ranked label issues."""
+"""Stage 2: out-of-fold predictions become ranked label issues."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_relabel.agreement import flagging_against_gold
 from llm_relabel.evidence.predicted import Predicted
+from llm_relabel.files import journal
 from llm_relabel.prepared import Prepared
 from llm_relabel.records import LabelIssue
+from llm_relabel.rounds.state import RoundState, Work
+from llm_relabel.run_folder.lines import issue_line
 from llm_relabel.units import Labels, differs, has_label
 
 
@@ -70,3 +76,35 @@ def flag(
         labels=labels,
         low_quality=prepared.job.detect.quality,
     )
+
+
+def stage(work: Work, state: RoundState) -> RoundState:
+    """Flag the rows that are open, against labels that people's answers had no part in."""
+    predicted, deciding = state.predicted, work.deciding
+    assert predicted is not None
+    open_rows = ~work.prepared.dataset.locked
+    open_rows[list(deciding.frozen | deciding.settled)] = False
+    issues = flag(work.prepared, predicted, open_rows, deciding.unaided)
+    rows = np.array([issue.row for issue in issues], dtype=np.int64)
+    texts = work.prepared.dataset.text.take(rows)
+    journal.write_lines(
+        work.run.round(state.number) / "issues.jsonl",
+        (issue_line(issue, text.as_py()) for issue, text in zip(issues, texts, strict=True)),
+    )
+    doubted = {issue.row for issue in issues if issue.reason != "low_quality"}
+    return replace(
+        state,
+        issues=tuple(issues),
+        doubted=state.doubted | doubted,
+        tally=replace(state.tally, flagged=len(issues), gold=_measured(work, rows, predicted)),
+    )
+
+
+def _measured(work: Work, rows: NDArray[np.int64], predicted: Predicted) -> Mapping[str, Any]:
+    """How well the flagged `rows` are the wrong ones, where gold says which are."""
+    gold, labels = work.prepared.gold, work.deciding.unaided
+    if gold is None:
+        return {}
+    flagged = np.zeros(len(labels), dtype=np.bool_)
+    flagged[rows] = True
+    return dict(flagging_against_gold(labels, gold, flagged, predicted.quality_of(labels)))

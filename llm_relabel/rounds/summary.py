@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from llm_relabel.agreement import changes_against_gold
@@ -12,69 +10,9 @@ from llm_relabel.config.judges import PEOPLE
 from llm_relabel.evidence.policies import resolved_policy
 from llm_relabel.judge.seam import Judges
 from llm_relabel.prepared import Prepared
-from llm_relabel.records import Action, Tokens, Verdict
+from llm_relabel.records import Tokens, Verdict
+from llm_relabel.rounds.tally import RoundTally
 from llm_relabel.units import Labels, differs, has_label
-
-
-@dataclass
-class RoundTally:
-    """One round's counts: items, not asks. `judged` is the sum of the four after it."""
-
-    number: int
-    flagged: int = 0
-    judged: int = 0
-    replaced: int = 0
-    kept: int = 0
-    abstained: int = 0
-    failed: int = 0
-    deferred: int = 0
-    """Flagged and not judged: over the budget, or nothing a verdict could change."""
-    revised: int = 0
-    """Changed by the evidence as a whole, without a verdict in this round; not in `judged`."""
-    frozen: int = 0
-    """Rows that came back to a label they had left, and are not touched again."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Why verdicts abstained or failed."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """The small model's own figures: what it is, its score on `data.dev`."""
-    gold: dict[str, Any] = field(default_factory=dict)
-    """Against gold, where it is known: label accuracy after the round, how good the flags were."""
-
-    def count(self, action: Action) -> None:
-        """One more judged item."""
-        names = {"replace": "replaced", "abstain": "abstained", "failed": "failed"}
-        name = names.get(action, "kept")
-        setattr(self, name, getattr(self, name) + 1)
-        self.judged += 1
-
-    def told(self) -> str:
-        """The round in one line."""
-        text = (
-            f"Round {self.number}: {self.flagged:,} flagged, {self.judged:,} judged: "
-            f"{self.replaced:,} replaced, {self.kept:,} kept, {self.abstained:,} abstained, "
-            f"{self.failed:,} failed"
-        )
-        if self.revised:
-            text += f"; {self.revised:,} more changed without a new verdict"
-        after = self.gold.get("labels_after")
-        return text + (f"; labels now right: {after:.1%}" if after is not None else "")
-
-    def as_json(self) -> dict[str, Any]:
-        """The round as `summary.json` holds it."""
-        counts = {
-            name: getattr(self, name)
-            for name in (
-                "flagged", "judged", "replaced", "kept", "abstained", "failed", "deferred",
-                "revised", "frozen",
-            )
-        }  # fmt: skip
-        return {
-            "round": self.number,
-            **counts,
-            "reasons": dict(self.reasons),
-            **self.facts,
-            **({"gold": self.gold} if self.gold else {}),
-        }
 
 
 def make_summary(
@@ -146,13 +84,14 @@ def make_summary(
 
 def _standing(rounds: Sequence[RoundTally]) -> dict[str, Any]:
     """What the sources said in the newest round whose labels stand."""
-    heard = [tally.facts.get("sources", {}).get("spot_checks") for tally in rounds]
-    standing = [tally for tally in rounds if "rolled_back" not in tally.facts]
-    found: dict[str, Any] = dict(standing[-1].facts.get("sources", {})) if standing else {}
+    heard = [tally.sources.spot_checks for tally in rounds if tally.sources is not None]
+    standing = [tally for tally in rounds if tally.rolled_back is None]
+    newest = standing[-1].sources if standing else None
+    found = newest.as_json() if newest is not None else {}
     last = next((each for each in reversed(heard) if each is not None), None)
     if found.get("spot_checks") is None and last is not None:
         found["spot_checks"] = {
-            "answered": last["answered"],
+            "answered": last.answered,
             "note": "the round that the spot-checks were drawn from was rolled back: people's own "
             "answers stand, and nothing is certified of the other labels",
         }

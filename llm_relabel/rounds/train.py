@@ -1,4 +1,4 @@
-"""One round's out-of-fold predictions, and their file in the run folder."""
+"""Stage 1: out-of-fold predictions, and their file in the run folder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files.journal import write_whole
 from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.prepared import Prepared
+from llm_relabel.rounds.state import RoundState, Work
 from llm_relabel.units import Labels, has_label
 
 COLUMNS = ("id", "given_label", "current_label", "predicted_label", "label_quality")
@@ -78,3 +79,26 @@ def train(prepared: Prepared, model: SmallModel, current: Labels) -> Predicted:
         right = measured(task, model.predict(current, items).labels, truth)
         facts["dev"] = {"rows": int(has_label(truth).sum()), "accuracy": right}
     return Predicted(task, given, current, replace(found, facts=facts))
+
+
+def stage(work: Work, state: RoundState) -> RoundState:
+    """Predict every row out of fold, by a model that learned from the current labels."""
+    predicted = predictions_of(work, state.number)
+    return replace(
+        state, predicted=predicted, tally=replace(state.tally, model=dict(predicted.facts))
+    )
+
+
+def predictions_of(work: Work, number: int) -> Predicted:
+    """A round's predictions, out of its folder where they were made before."""
+    path = work.run.round(number) / "predictions.parquet"
+    # A round that is being decided again changes the labels that it had predictions of.
+    current = work.deciding.current.copy()
+    saved = load_saved(path, work.prepared, current)
+    if saved is not None:
+        return saved
+    title = f"Round {number}: small model, out of fold"
+    with work.model_steps.to(work.progress.step(title)):
+        predicted = train(work.prepared, work.model, current)
+        save_predictions(path, work.prepared, predicted)
+    return predicted

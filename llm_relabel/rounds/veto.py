@@ -1,8 +1,16 @@
-"""Whether a round made the labels worse, by trusted labels: then it is rolled back."""
+"""Stage 6: a round that made the labels worse, by trusted labels, is rolled back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from llm_relabel.audit import Audited
+from llm_relabel.provenance import now
+from llm_relabel.rounds.state import RoundState, Work
+from llm_relabel.rounds.train import predictions_of
+from llm_relabel.run_folder import changes
 
 ROUNDING = 1e-9
 
@@ -26,3 +34,29 @@ def by_dev(number: int, before: float, after: float) -> str | None:
         f"round {number} was rolled back: trained on its labels the small model is right in "
         f"{after:.1%} of data.dev, before in {before:.1%}"
     )
+
+
+def stage(work: Work, state: RoundState) -> RoundState:
+    """Take the round back that lowers the audited accuracy, or the small model's on `data.dev`."""
+    decided, tally = state.decided, state.tally
+    if decided is None or all(change.source == "human" for change in decided.changes):
+        return state  # what people answered stays
+    before, after = [None, *state.audits][-2:]
+    why, source = by_spot_checks(state.number, before, after), changes.SPOT_CHECKS
+    if why is None and "dev" in tally.model:
+        again = predictions_of(work, state.number + 1).facts["dev"]["accuracy"]
+        tally = replace(tally, dev_after=again)
+        why, source = by_dev(state.number, tally.model["dev"]["accuracy"], again), changes.DEV
+    if why is not None:
+        tally = replace(tally, rolled_back=why)
+        work.run.append_changes(_undone(work, state.number, why, source))
+        work.progress.note(why)
+    return replace(state, tally=tally)
+
+
+def _undone(work: Work, number: int, why: str, source: str) -> list[dict[str, Any]]:
+    def of_the_round(line: Mapping[str, Any]) -> bool:
+        # What a person answered stays, whatever becomes of the round.
+        return bool(line["round"] == number and line["source"] != "human")
+
+    return changes.roll_back(work.run.changes(), of_the_round, why=why, at=now(), source=source)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from llm_relabel.config.job import Job
+from llm_relabel.config.job import Job, make_job
 from llm_relabel.errors import RunChanged, RunError, RunLocked
 from llm_relabel.files.journal import KeptJournal, write_whole
 from llm_relabel.records import Ask, Verdict
@@ -130,6 +130,13 @@ class RunFolder:
             ) from None
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
             raise RunError(f"{str(path)!r} is damaged: {error}") from error
+
+    def as_job(self) -> Job:
+        """The job as it was run, defaults filled in. Raises RunError where this is no run."""
+        raw = self.job()
+        raw.pop("hashes")
+        folder = Path(raw.pop("folder"))
+        return make_job(raw, folder=folder, where=str(self.path / "job.yaml"))
 
     # Journals
 
