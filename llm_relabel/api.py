@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llm_relabel import changes
 from llm_relabel.data import Dataset, read_dataset
 from llm_relabel.errors import RunError
@@ -22,7 +20,8 @@ from llm_relabel.report import write_report
 from llm_relabel.rounds import JobRunner
 from llm_relabel.runs import RunFolder
 from llm_relabel.sheets import changes_sheet, choices_to_undo
-from llm_relabel.units import differs, has_label
+from llm_relabel.tasks import Task
+from llm_relabel.units import has_label, hashable
 
 
 class Run:
@@ -81,9 +80,9 @@ class Run:
             )
         with self._folder.held():
             marked = None if sheet is None else self._marked(Path(sheet))
-            choice = _choice(ids, labels, rounds, sources, marked)
             job = self.job()
             prepared = prepare(job)
+            choice = _choice(prepared.task, ids, labels, rounds, sources, marked)
             self._folder.check(prepared.identity())
             undo = changes.roll_back(
                 self._folder.changes(), choice, why="rolled back by a person", at=now()
@@ -127,10 +126,8 @@ class Run:
         task, given = prepared.task, prepared.given
         log = self._folder.changes()
         final = changes.corrected_labels(log, task, given, prepared.dataset.ids.to_pylist())
-        rows = np.flatnonzero(differs(given, final)).tolist()
-        prepared.dataset.write(self.path, "dataset", {row: final[row] for row in rows})
         summary = self._folder.summary()
-        summary["changed"] = len(rows)
+        summary["changed"] = prepared.write_dataset(self.path, final)
         summary["missing_labels"] = int((~has_label(final)).sum())
         summary["rolled_back"] = changes.undone_by_people(log)
         if prepared.gold is not None:
@@ -195,16 +192,20 @@ def open_job(job: Job | str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 
 def _choice(
+    task: Task,
     ids: Sequence[str],
     labels: Sequence[str],
     rounds: Sequence[int],
     sources: Sequence[str],
     marked: set[tuple[str, str, int]] | None,
 ) -> Callable[[Mapping[str, Any]], bool]:
+    kinds = {kind.name: dict(zip(kind.values, kind.names, strict=True)) for kind in task.kinds}
+
     def chosen(line: Mapping[str, Any]) -> bool:
-        touched = {line["unit"], line["unit"].partition(":")[2]}
+        touched, names = {line["unit"]}, kinds.get(line["unit"], {})
         for value in (line["old"], line["new"]):
-            touched |= set(map(str, value if isinstance(value, list) else [value]))
+            parts = value if isinstance(value, list) else [value]
+            touched |= {names.get(hashable(part)) or str(part) for part in parts}
         return (
             (not ids or line["id"] in ids)
             and (not labels or bool(touched & set(labels)))

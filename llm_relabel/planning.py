@@ -21,7 +21,7 @@ from llm_relabel.predictions import Predicted
 from llm_relabel.preparation import Prepared
 from llm_relabel.prompts import choose_candidates
 from llm_relabel.records import Ask, ControlKind, Evidence, LabelIssue, Purpose
-from llm_relabel.units import Labels, LabelValue
+from llm_relabel.units import Labels, LabelValue, label_json
 
 
 def flag(
@@ -99,7 +99,8 @@ class AskPlanner:
                 issue, runner_up=runner_up, seed=job.seed, shuffle=shuffle
             )
         state = self.states.get(judge, "")
-        asked = [self.number, issue.id, evidence, candidates, judge, state]
+        shown = [label_json(label) for label in candidates]
+        asked = [self.number, issue.id, evidence, shown, judge, state]
         asked += [purpose, repeat, wave, control]
         return Ask(
             ask_id=hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:20],

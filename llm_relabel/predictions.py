@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from llm_relabel.agreement import measured
+from llm_relabel.agreement import measured_figure
 from llm_relabel.journal import write_whole
+from llm_relabel.measure import described
 from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.preparation import Prepared
 from llm_relabel.tasks import Task
@@ -141,6 +142,8 @@ def train(prepared: Prepared, model: SmallModel, current: Labels) -> Predicted:
     facts = {"model": model.description, **found.facts}
     if prepared.dev is not None:
         items, truth = prepared.dev
-        right = measured(task, model.predict(current, items).labels, truth)
-        facts["dev"] = {"rows": int(has_label(truth).sum()), "accuracy": right}
+        figure = measured_figure(task, model.predict(current, items).labels, truth)
+        facts["dev"] = {"rows": int(has_label(truth).sum()), "accuracy": figure.value}
+        if not task.measure.proportion:  # whose interval does not follow from the two
+            facts["dev"] |= {**described(task.measure), "figure": figure.as_json()}
     return Predicted(task, given, current, replace(found, facts=facts))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from llm_relabel import beliefs, changes, controls, decide, journal, pilot, runs, vetoes
-from llm_relabel.agreement import flagging_against_gold, measured
+from llm_relabel.agreement import flagging_against_gold, labels_after
 from llm_relabel.allocation import Allocation
 from llm_relabel.audit import Audited, Evidence, decide_by, spot_checks_to_settle
 from llm_relabel.beliefs import Beliefs, Said
@@ -151,7 +151,7 @@ class JobRunner:
         why, source = vetoes.by_spot_checks(number, before, after), changes.SPOT_CHECKS
         if why is None and "dev" in facts:
             facts["dev_after"] = self._predict(number + 1).facts["dev"]["accuracy"]
-            why = vetoes.by_dev(number, facts["dev"]["accuracy"], facts["dev_after"])
+            why = vetoes.by_dev(number, facts["dev"], facts["dev_after"])
             source = changes.DEV
         if why is None:
             return None
@@ -188,9 +188,8 @@ class JobRunner:
         tally.deferred = tally.flagged - tally.judged
         self._results.write_dataset(folder, self._deciding.current)
         if self.prepared.gold is not None:
-            tally.gold["labels_after"] = measured(
-                self.prepared.task, self._deciding.current, self.prepared.gold
-            )
+            task, current = self.prepared.task, self._deciding.current
+            tally.gold |= labels_after(task, current, self.prepared.gold)
         self.progress.note(tally.told())
         self._finish("running", "")
         if judged.pause is not None:

@@ -11,6 +11,7 @@ from llm_relabel.agreement import changes_against_gold
 from llm_relabel.decide import resolved_policy
 from llm_relabel.judge import Judges
 from llm_relabel.judge_settings import PEOPLE
+from llm_relabel.measure import title, told
 from llm_relabel.preparation import Prepared
 from llm_relabel.records import Action, Tokens, Verdict
 from llm_relabel.units import Labels, differs, has_label
@@ -38,7 +39,7 @@ class RoundTally:
     facts: dict[str, Any] = field(default_factory=dict)
     """The small model's own figures: what it is, its score on `data.dev`."""
     gold: dict[str, Any] = field(default_factory=dict)
-    """Against gold, where it is known: label accuracy after the round, how good the flags were."""
+    """Against gold, where it is known: the labels' measure afterwards, how good the flags were."""
 
     def count(self, action: Action) -> None:
         """One more judged item."""
@@ -57,7 +58,9 @@ class RoundTally:
         if self.revised:
             text += f"; {self.revised:,} more changed without a new verdict"
         after = self.gold.get("labels_after")
-        return text + (f"; labels now right: {after:.1%}" if after is not None else "")
+        if after is not None:
+            text += f"; {title(self.gold).lower()} now: {told(after, self.gold)}"
+        return text
 
     def as_json(self) -> dict[str, Any]:
         """The round as `summary.json` holds it."""

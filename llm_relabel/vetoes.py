@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from llm_relabel.audit import Audited
+from llm_relabel.measure import told
 
 ROUNDING = 1e-9
 
@@ -18,10 +22,19 @@ def by_spot_checks(number: int, before: Audited | None, after: Audited | None) -
     )
 
 
-def by_dev(number: int, before: float, after: float) -> str | None:
-    """Why round `number` goes, if the small model is worse on `data.dev` for its labels."""
+def by_dev(number: int, dev: Mapping[str, Any], after: float) -> str | None:
+    """Why round `number` goes, if the small model is worse on `data.dev` for its labels.
+
+    `dev` is the score before, as the round's facts hold it.
+    """
+    before = dev["accuracy"]
     if after >= before:
         return None
+    if "measure" in dev:
+        return (
+            f"round {number} was rolled back: trained on its labels the small model's "
+            f"{dev['measure']} on data.dev is {told(after, dev)}, before it {told(before, dev)}"
+        )
     return (
         f"round {number} was rolled back: trained on its labels the small model is right in "
         f"{after:.1%} of data.dev, before in {before:.1%}"
