@@ -6,6 +6,7 @@ paired differences and sums over parts come with it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,8 @@ class Measure(Protocol):
     name: str
     proportion: bool
     """Whether the value is the first count over the second, so that exact intervals hold."""
+    percent: bool
+    """Whether people read the value as a percentage."""
 
     def counts(self, labels: Labels, gold: Labels) -> Counts:
         """(items, cells), all 0 of an item without gold. A missing label counts as wrong."""
@@ -37,6 +40,7 @@ class Accuracy:
 
     name = "accuracy"
     proportion = True
+    percent = True
 
     def counts(self, labels: Labels, gold: Labels) -> Counts:
         known = has_label(gold)
@@ -47,3 +51,22 @@ class Accuracy:
         found = np.full(of.shape, np.nan)
         np.divide(right, of, out=found, where=of > 0)
         return found
+
+
+def described(measure: Measure) -> dict[str, Any]:
+    """What a summary says of the measure beside its values."""
+    return {"measure": measure.name, **({} if measure.percent else {"percent": False})}
+
+
+def told(value: float, about: Mapping[str, Any], *, signed: bool = False) -> str:
+    """A value as people read it; `about` is what `described` gave, or holds it."""
+    sign = "+" if signed else ""
+    if about.get("percent", True):
+        return f"{value:{sign}.1%}"
+    return f"{value + 0.0:{sign}.3g}"  # no minus before a nought
+
+
+def title(about: Mapping[str, Any]) -> str:
+    """What the measured labels are called where they are shown."""
+    name = str(about.get("measure", Accuracy.name))
+    return "Right labels" if name == Accuracy.name else name[:1].upper() + name[1:]

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llm_relabel.config.definitions import LabelDefinitions, load_definitions
 from llm_relabel.config.job import Job
 from llm_relabel.config.judges import WITHOUT_LLM
@@ -17,7 +19,7 @@ from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.progress import Step
 from llm_relabel.prompts.builder import PromptBuilder, prompt_builder
 from llm_relabel.tasks import Task, open_task
-from llm_relabel.units import Labels, labels_sha256
+from llm_relabel.units import Labels, differs, labels_sha256
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,16 @@ class Prepared:
             folder=self.job.folder,
             progress=step,
         )
+
+    def write_dataset(self, folder: Path, labels: Labels) -> int:
+        """Write `dataset.*` into `folder`: the data as it came, with these labels (rows,).
+
+        Gives how many differ from the given ones. Raises DataError.
+        """
+        rows = np.flatnonzero(differs(self.given, labels))
+        cells = self.task.to_arrow(labels[rows]).to_pylist()
+        self.dataset.write(folder, "dataset", dict(zip(rows.tolist(), cells, strict=True)))
+        return len(rows)
 
     def labels_sha256(self, labels: Labels) -> str:
         """A hash of one column of labels, to tell whether predictions belong to it."""

@@ -20,7 +20,12 @@ from llm_relabel.errors import (
 )
 from llm_relabel.judge import retry
 from llm_relabel.judge.chat import ChatRequest, Completion
-from llm_relabel.judge.providers.faults import error_for_status, retry_after, scrub, scrub_chain
+from llm_relabel.judge.providers.faults import (
+    error_for_status,
+    retry_after,
+    scrub,
+    scrub_chain,
+)
 from llm_relabel.judge.providers.wire import clean, within
 from llm_relabel.judge.without_llm.scripted import ScriptedProvider
 from llm_relabel.records import Message, Tokens

@@ -8,6 +8,7 @@ when it is right, `paired.py` compares two judges, `raters.py` many people.
 from llm_relabel.agreement.gold import (
     changes_against_gold,
     flagging_against_gold,
+    labels_after,
     measured,
     measured_figure,
 )
@@ -16,6 +17,7 @@ from llm_relabel.agreement.intervals import proportion
 __all__ = [
     "changes_against_gold",
     "flagging_against_gold",
+    "labels_after",
     "measured",
     "measured_figure",
     "proportion",

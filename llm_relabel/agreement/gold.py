@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.agreement.intervals import Figure, bootstrapped, share
+from llm_relabel.measure import described
 from llm_relabel.tasks import Task
 from llm_relabel.units import Labels, differs, has_label
 
@@ -28,7 +30,36 @@ def measured_figure(task: Task, labels: Labels, gold: Labels, *, seed: int = 0) 
     if not len(counts):
         return Figure(None, None, None, 0)
     alike, sizes = np.unique(counts, axis=0, return_counts=True)
-    return bootstrapped(sizes, lambda drawn: measure.value(drawn @ alike), seed=seed)
+    found = bootstrapped(sizes, lambda drawn: measure.value(drawn @ alike), seed=seed)
+    return replace(found, percent=measure.percent)
+
+
+def gained_figure(
+    task: Task, before: Labels, after: Labels, gold: Labels, *, seed: int = 0
+) -> Figure:
+    """The measure after less that before, of the same items, with its 95% interval."""
+    measure, known = task.measure, has_label(gold)
+    was, now = (measure.counts(labels, gold)[known] for labels in (before, after))
+    if measure.proportion:  # only items that were right or are right alone move it
+        moved = (now - was)[:, 0]
+        up, down = int((moved > 0).sum()), int((moved < 0).sum())
+
+        def gain(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray((drawn[:, 0] - drawn[:, 1]) / drawn.sum(-1))
+
+        return bootstrapped(np.array([up, down, len(moved) - up - down]), gain, seed=seed)
+    alike, sizes = np.unique(np.hstack([was, now]), axis=0, return_counts=True)
+    first, then = np.split(alike, 2, axis=1)
+
+    def difference(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        return measure.value(drawn @ then) - measure.value(drawn @ first)
+
+    return replace(bootstrapped(sizes, difference, seed=seed), percent=measure.percent)
+
+
+def labels_after(task: Task, labels: Labels, gold: Labels) -> dict[str, Any]:
+    """What a round says of the labels it ended with."""
+    return {"labels_after": measured(task, labels, gold), **described(task.measure)}
 
 
 def changes_against_gold(task: Task, before: Labels, after: Labels, gold: Labels) -> dict[str, Any]:
@@ -43,6 +74,7 @@ def changes_against_gold(task: Task, before: Labels, after: Labels, gold: Labels
     changed = differs(before, after) & known
     return {
         "rows": int(known.sum()),
+        **described(task.measure),
         "labels_before": measured(task, before, gold),
         "labels_after": measured(task, after, gold),
         "fixed": int((wrong_before & ~wrong_after).sum()),

@@ -37,6 +37,8 @@ class Figure:
     low: float | None
     high: float | None
     of: int
+    percent: bool = True
+    """Whether people read it as a percentage."""
 
     @property
     def too_few(self) -> bool:
@@ -48,6 +50,7 @@ class Figure:
         plain: dict[str, Any] = {
             "value": self.value, "low": self.low, "high": self.high, "of": self.of
         }  # fmt: skip
+        plain |= {} if self.percent else {"percent": False}
         return {**plain, "too_few": True} if self.too_few else plain
 
 

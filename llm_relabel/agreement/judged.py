@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llm_relabel.agreement import confidence as stated
 from llm_relabel.agreement import measures
+from llm_relabel.agreement.gold import measured_figure
 from llm_relabel.agreement.intervals import Statistic, bootstrapped, share
 from llm_relabel.tasks import Task, is_one_choice
 from llm_relabel.units import SILENT, Labels, counts_by_name, differs, has_label
@@ -56,6 +57,12 @@ def figures(task: Task, truth: Labels, answers: Answers, *, seed: int = 0) -> di
         "accuracy": {
             "abstained_wrong": share(int(correct.sum()), items).as_json(),
             "answered_only": share(int(correct.sum()), count).as_json(),
+        },
+        "measure": {
+            "abstained_wrong": measured_figure(task, answers.labels, truth, seed=seed).as_json(),
+            "answered_only": measured_figure(
+                task, answers.labels[answers.answered], truth[answers.answered], seed=seed
+            ).as_json(),
         },
         **of(task, truth, answers, seed),
     }

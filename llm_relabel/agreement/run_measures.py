@@ -18,9 +18,11 @@ from llm_relabel.agreement.gold import (
     average_precision,
     changes_against_gold,
     flagging_against_gold,
+    gained_figure,
     measured_figure,
 )
 from llm_relabel.agreement.intervals import Figure, bootstrapped, lower_bounds, share
+from llm_relabel.measure import described
 from llm_relabel.tasks import Task
 from llm_relabel.units import Labels, differs, has_label
 
@@ -60,9 +62,10 @@ def run_measures(
     better, worse = counts["fixed"], counts["broken"]
     return {
         "rows": rows,
+        **described(task.measure),
         "labels_before": measured_figure(task, given, gold).as_json(),
         "labels_after": measured_figure(task, final, gold).as_json(),
-        "difference": _difference(rows, better, worse).as_json(),
+        "difference": gained_figure(task, given, final, gold).as_json(),
         "fixed": better,
         "broken": worse,
         "wrong_to_wrong": counts["wrong_to_wrong"],
@@ -76,32 +79,33 @@ def run_measures(
         },
         "flagging": by_round[0]["flagging"] if rounds else None,
         "rounds": by_round,
-        "curve": accuracy_by_calls(gold, rounds),
+        "curve": measured_by_calls(task, gold, rounds),
     }
 
 
-def accuracy_by_calls(gold: Labels, rounds: Sequence[RoundLabels]) -> list[dict[str, Any]]:
-    """Label accuracy after so many calls, as if the verdicts had come in the order of asking.
+def measured_by_calls(
+    task: Task, gold: Labels, rounds: Sequence[RoundLabels]
+) -> list[dict[str, Any]]:
+    """The measure after so many calls, as if the verdicts had come in the order of asking.
 
     The first point of each round, its last, and some between.
     """
-    known, points, spent = has_label(gold), [], 0
-    total = int(known.sum())
-    if not total:
+    measure, points, spent = task.measure, list[dict[str, Any]](), 0
+    if not has_label(gold).any():
         return []
     for number, each in enumerate(rounds, start=1):
-        before = differs(each.current, gold) & known
-        after = differs(each.after, gold) & known
-        gain = before.astype(np.int64) - after.astype(np.int64)
-        right = total - int(before.sum()) + np.concatenate([[0], np.cumsum(gain[each.asked])])
+        before, after = (measure.counts(labels, gold) for labels in (each.current, each.after))
+        gained = np.cumsum((after - before)[each.asked], axis=0)
+        sums = before.sum(axis=0) + np.concatenate([np.zeros((1, before.shape[1])), gained])
+        values = measure.value(sums)
         calls = spent + np.concatenate([[0], np.cumsum(each.calls)])
         shown = np.unique(np.linspace(0, len(calls) - 1, POINTS).round().astype(np.int64))
         points += [
-            {"round": number, "calls": int(calls[at]), "labels": right[at] / total}
+            {"round": number, "calls": int(calls[at]), "labels": float(values[at])}
             for at in shown.tolist()
         ]
         spent = int(calls[-1])
-    return [{**point, "labels": float(point["labels"])} for point in points]
+    return points
 
 
 def calls_saved(rows: int, each_item: float, calls: int) -> dict[str, Any]:
@@ -146,7 +150,9 @@ def judge_against_gold(
 
 
 def scored(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The small model's accuracy on dev, as a round's facts hold it, with its interval."""
+    """The small model's score on dev, as a round's facts hold it, with its interval."""
+    if facts and "figure" in facts:
+        return dict(facts["figure"])
     if not facts or facts.get("accuracy") is None:
         return None
     rows = int(facts["rows"])
@@ -196,15 +202,6 @@ def _average_precision(
     shift = exact - (near.value or 0.0)
     low, high = max(0.0, near.low + shift), min(1.0, near.high + shift)
     return Figure(exact, low, high, int(wrong.sum()))
-
-
-def _difference(rows: int, fixed: int, broken: int) -> Figure:
-    """After minus before, on the same rows: only fixed and broken ones move it."""
-
-    def gain(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((drawn[:, 0] - drawn[:, 1]) / drawn.sum(-1))
-
-    return bootstrapped(np.array([fixed, broken, rows - fixed - broken]), gain)
 
 
 def _one_sided(count: int, of: int) -> float | None:

@@ -64,8 +64,10 @@ class Dataset:
         """`stem` with the ending of the input's format."""
         return stem + self.source.suffix
 
-    def write(self, folder: Path, stem: str, changes: Mapping[int, LabelValue]) -> Path:
+    def write(self, folder: Path, stem: str, changes: Mapping[int, Any]) -> Path:
         """Write the dataset as it came, with other labels in the rows of `changes` (0-based).
+
+        They are as `labels` holds them: text, a list of texts, or None.
 
         Whole or not at all. Raises DataError where a label does not fit the column's type, or
         the input was altered since it was read.

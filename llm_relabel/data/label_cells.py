@@ -9,7 +9,6 @@ from typing import Any
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import Cell, is_missing
 from llm_relabel.errors import DataError
-from llm_relabel.units import LabelValue
 
 # Written any other way, a number would come back as another name.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
@@ -91,9 +90,9 @@ class LabelCells:
             told = ", ".join(f"{kind} ({first[kind]})" for kind in sorted(self._kinds))
             problems.whole(f"{self.column!r} mixes types: {told}; make them one type")
 
-    def cell(self, value: LabelValue) -> Cell:
-        """A label value as a cell. Raises DataError where it does not fit the column's type."""
-        if isinstance(value, tuple):
+    def cell(self, value: Any) -> Cell:
+        """What `read` gave as a cell again. Raises DataError where it does not fit the type."""
+        if isinstance(value, list | tuple):
             return [self._cell(name) for name in value]
         return None if value is None else self._cell(value)
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llm_relabel.agreement import changes_against_gold
 from llm_relabel.errors import RunError
 from llm_relabel.prepared import Prepared, prepare
@@ -16,7 +14,8 @@ from llm_relabel.report import write_report
 from llm_relabel.run_folder import changes
 from llm_relabel.run_folder.changes_sheet import changes_sheet, choices_to_undo
 from llm_relabel.run_folder.folder import RunFolder
-from llm_relabel.units import differs, has_label
+from llm_relabel.tasks import Task
+from llm_relabel.units import has_label, hashable
 
 
 def roll_back(
@@ -41,8 +40,8 @@ def roll_back(
         )
     with run.held():
         marked = None if sheet is None else _marked(run, Path(sheet))
-        choice = _choice(ids, labels, rounds, sources, marked)
         prepared = prepare(run.as_job())
+        choice = _choice(prepared.task, ids, labels, rounds, sources, marked)
         run.check(prepared.identity())
         undo = changes.roll_back(run.changes(), choice, why="rolled back by a person", at=now())
         if not undo:
@@ -77,10 +76,8 @@ def _rewrite(run: RunFolder, prepared: Prepared) -> None:
     task, given = prepared.task, prepared.given
     log = run.changes()
     final = changes.corrected_labels(log, task, given, prepared.dataset.ids.to_pylist())
-    rows = np.flatnonzero(differs(given, final)).tolist()
-    prepared.dataset.write(run.path, "dataset", {row: final[row] for row in rows})
     summary = run.summary()
-    summary["changed"] = len(rows)
+    summary["changed"] = prepared.write_dataset(run.path, final)
     summary["missing_labels"] = int((~has_label(final)).sum())
     summary["rolled_back"] = changes.undone_by_people(log)
     if prepared.gold is not None:
@@ -96,16 +93,20 @@ def _rewrite(run: RunFolder, prepared: Prepared) -> None:
 
 
 def _choice(
+    task: Task,
     ids: Sequence[str],
     labels: Sequence[str],
     rounds: Sequence[int],
     sources: Sequence[str],
     marked: set[tuple[str, str, int]] | None,
 ) -> Callable[[Mapping[str, Any]], bool]:
+    kinds = {kind.name: dict(zip(kind.values, kind.names, strict=True)) for kind in task.kinds}
+
     def chosen(line: Mapping[str, Any]) -> bool:
-        touched = {line["unit"], line["unit"].partition(":")[2]}
+        touched, names = {line["unit"]}, kinds.get(line["unit"], {})
         for value in (line["old"], line["new"]):
-            touched |= set(map(str, value if isinstance(value, list) else [value]))
+            parts = value if isinstance(value, list) else [value]
+            touched |= {names.get(hashable(part)) or str(part) for part in parts}
         return (
             (not ids or line["id"] in ids)
             and (not labels or bool(touched & set(labels)))

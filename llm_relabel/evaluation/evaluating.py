@@ -21,6 +21,7 @@ from llm_relabel.evaluation.gold_set import GoldSet, read_gold
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files.journal import write_lines
 from llm_relabel.judge.asking import outside_event_loops
+from llm_relabel.measure import described
 from llm_relabel.models import Predictions
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress, Silent
@@ -203,6 +204,7 @@ class _Evaluation:
             "classes": list(prepared.task.names),
             "exclusive": is_one_choice(prepared.task),
             "evidence": section.evidence,
+            **described(prepared.task.measure),
             "warnings": [*prepared.warnings, *gold.warnings],
             **compared,
             **({"anchoring": dict(arms)} if arms else {}),

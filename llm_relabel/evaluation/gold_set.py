@@ -15,7 +15,7 @@ from llm_relabel.agreement.raters import rater_matrix
 from llm_relabel.data import read_dataset, rows_of_file
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.prepared import Prepared
-from llm_relabel.tasks import InvalidAnswer, Task, is_one_choice
+from llm_relabel.tasks import InvalidAnswer, Task, from_name, is_one_choice
 from llm_relabel.units import Labels, has_label
 from llm_relabel.units import column as label_column
 
@@ -117,7 +117,7 @@ def _labels_by_id(
         if isinstance(label, str) and not is_one_choice(prepared.task):
             label = _listed(label)
         try:
-            value = prepared.task.check(label if isinstance(label, list | dict) else str(label))
+            value = from_name(prepared.task, label)
         except InvalidAnswer as error:
             problems.setdefault("labels that are not defined", []).append(f"row {number}: {error}")
             continue

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.files.journal import write_whole
+from llm_relabel.measure import Accuracy
+from llm_relabel.measure import title as title_of
 
 FIGURES, MARKDOWN, ANSWERS = "agreement.json", "agreement.md", "answers.jsonl"
 CONFUSED = 8  # pairs of labels, and classes, that are listed for each judge
@@ -70,6 +72,7 @@ def _lines(figures: Mapping[str, Any]) -> Iterator[str]:
             for name, found in judges.items()
         ],
     )
+    yield from _measure(figures)
     yield from _coefficients(judges)
     yield from _pairs(figures)
     yield from _people(figures)
@@ -79,6 +82,25 @@ def _lines(figures: Mapping[str, Any]) -> Iterator[str]:
     for name, found in judges.items():
         yield from _classes(name, found, figures["classes"])
     yield from _provenance(figures)
+
+
+def _measure(figures: Mapping[str, Any]) -> Iterator[str]:
+    """The task's own measure, where it is another than how many answers are right."""
+    if figures["measure"] == Accuracy.name:
+        return
+    show = percent if figures.get("percent", True) else number
+    yield f"\n## {title_of(figures)}\n"
+    yield from _table(
+        ("", "an abstention counted as wrong", "abstentions left out"),
+        [
+            (
+                name,
+                show(found["measure"]["abstained_wrong"]),
+                show(found["measure"]["answered_only"]),
+            )
+            for name, found in figures["judges"].items()
+        ],
+    )
 
 
 def _coefficients(judges: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,12 @@ from llm_relabel.errors import JobError
 from llm_relabel.judge.chat import ChatRequest
 from llm_relabel.judge.providers.catalog import SDK_PROVIDERS, facts_of, sampling_params
 from llm_relabel.judge.providers.image_tokens import most_image_tokens
-from llm_relabel.judge.providers.keys import KEYLESS_PROVIDERS, endpoint, is_custom, is_private
+from llm_relabel.judge.providers.keys import (
+    KEYLESS_PROVIDERS,
+    endpoint,
+    is_custom,
+    is_private,
+)
 from llm_relabel.records import Tokens
 
 __all__ = ["cost_of", "is_paid", "price_of", "sampling_params", "worst_case"]

@@ -111,4 +111,5 @@ def _counts(read: RunRead, labels: Labels) -> NDArray[np.int64]:
 
 
 def _definition(read: RunRead, name: str) -> str:
-    return read.definitions.labels[name].definition if read.definitions is not None else ""
+    found = read.definitions.labels.get(name) if read.definitions is not None else None
+    return found.definition if found is not None else ""

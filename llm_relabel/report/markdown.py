@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from llm_relabel.measure import title
 from llm_relabel.report.facts import Facts
 from llm_relabel.report.words import counted, duration, latency, measured, money, percent
 
@@ -54,7 +55,7 @@ def _gold(facts: Facts) -> list[str]:
     bound = found["fixed_of_changed"]["one_sided_low"]
     return [
         "", "## Against trusted labels", "",
-        f"Right labels before {measured(found['labels_before'])}, after "
+        f"{title(found)} before {measured(found['labels_before'])}, after "
         f"{measured(found['labels_after'])} of {found['rows']:,} rows with a trusted label.",
         f"{found['fixed']:,} fixed, {found['broken']:,} broken, {found['wrong_to_wrong']:,} "
         f"changed from wrong to wrong, {found['missed']:,} missed ({found['missed_unflagged']:,} "
@@ -71,7 +72,7 @@ def _rounds(facts: Facts) -> list[str]:
     rights = facts.measures["rounds"] if facts.measures is not None else []
     dev = any(entry["dev"] for entry in facts.rounds)
     header = ["round", *ROUND_COLUMNS]
-    header += ["right labels after"] if facts.measures else []
+    header += [f"{title(facts.measures).lower()} after"] if facts.measures else []
     header += ["small model on dev"] if dev else []
     rows = []
     for entry, right in zip_longest(facts.rounds, rights):

@@ -14,6 +14,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
+from llm_relabel.measure import title
 from llm_relabel.report import words
 from llm_relabel.report.facts import Facts
 from llm_relabel.report.markdown import CONTROL_WORDS, ROUND_COLUMNS
@@ -51,6 +52,7 @@ def as_page(facts: Facts) -> str:
         control_words=CONTROL_WORDS,
         ribbons=RIBBONS,
         classes_drawn=CLASSES,
+        labels_title=title(facts.measures or {}),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llm_relabel.measure import title, told
 from llm_relabel.report.facts import Facts
 from llm_relabel.report.svg import (
     ACCENT,
@@ -193,7 +194,7 @@ def _right_by_round(ax: Axes, facts: Facts) -> None:
         measures = facts.measures
         after = [measures["rounds"][0]["labels_before"]] if measures["rounds"] else []
         after += [entry["labels_after"] for entry in measures["rounds"]]
-        _with_intervals(ax, range(len(after)), after, ACCENT, "labels right", "-")
+        _with_intervals(ax, range(len(after)), after, ACCENT, title(measures).lower(), "-")
         model = [entry["model_out_of_fold"] for entry in measures["rounds"]]
         places = [place + 0.94 for place in range(len(model))]
         _with_intervals(ax, places, model, SOFT, "model out of fold", ":")
@@ -205,14 +206,14 @@ def _right_by_round(ax: Axes, facts: Facts) -> None:
     count = len(facts.rounds)
     ax.set_xticks(range(count + 1), ["given", *(f"after {n}" for n in range(1, count + 1))])
     ax.set_xlim(-0.3, count + 0.3)
-    _percent(ax)
+    _values(ax, facts.measures)
     ax.grid(axis="y")
     ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, columnspacing=1,
               handlelength=1.6, borderpad=0)  # fmt: skip
 
 
 def _curve(measures: Mapping[str, Any] | None) -> str | None:
-    """Label accuracy against calls."""
+    """The labels' measure against calls."""
     if measures is None or len(measures["curve"]) < 3:
         return None
     points = measures["curve"]
@@ -228,10 +229,11 @@ def _curve(measures: Mapping[str, Any] | None) -> str | None:
                         color=SOFT)  # fmt: skip
         ax.set(xlabel="calls", xlim=(0, max(calls[-1], 1)))
         ax.grid(axis="y")
-        _percent(ax)
+        _values(ax, measures)
         _thousands(ax, "x")
-        label = f"Labels right against calls: {labels[0]:.1%} at 0, {labels[-1]:.1%} at {calls[-1]}"
-        return inline(figure, "curve", label)
+        first, last = (told(labels[at], measures) for at in (0, -1))
+        said = f"{title(measures)} against calls: {first} at 0, {last} at {calls[-1]}"
+        return inline(figure, "curve", said)
 
 
 def _reliability(judges: Sequence[Mapping[str, Any]]) -> str | None:
@@ -337,6 +339,15 @@ def _thousands(ax: Axes, axis: str = "y") -> None:
     chosen = ax.xaxis if axis == "x" else ax.yaxis
     chosen.set_major_locator(MaxNLocator(nbins=5, integer=True))
     chosen.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _values(ax: Axes, measures: Mapping[str, Any] | None) -> None:
+    """Ticks as the measure is read."""
+    from matplotlib.ticker import FuncFormatter
+
+    _percent(ax)
+    if measures is not None and not measures.get("percent", True):
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
 
 
 def _percent(ax: Axes) -> None:

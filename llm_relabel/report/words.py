@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_relabel.agreement import proportion
 from llm_relabel.config.judges import PEOPLE
+from llm_relabel.measure import title, told
 
 
 def percent(value: float | None) -> str:
@@ -19,6 +20,8 @@ def interval(figure: Mapping[str, Any] | None) -> str:
     if figure is None or figure.get("low") is None or figure.get("high") is None:
         return ""
     text = f"{figure['low'] * 100:.1f} to {figure['high'] * 100:.1f}%"
+    if not figure.get("percent", True):
+        text = f"{told(figure['low'], figure)} to {told(figure['high'], figure)}"
     return f"{text}, too few cases" if figure["of"] < 20 else text
 
 
@@ -28,7 +31,8 @@ def measured(figure: Mapping[str, Any] | None) -> str:
         return "n/a"
     value = figure["value"] if "value" in figure else figure["rate"]
     around = interval(figure)
-    return percent(value) + (f" ({around})" if around else "")
+    shown = "n/a" if value is None else told(value, figure)
+    return shown + (f" ({around})" if around else "")
 
 
 def money(cost: float | None) -> str:
@@ -114,20 +118,21 @@ def headline(
     """The figures to read first: `title`, `value`, its 95% `interval`, and what is `said` of it."""
     found: list[dict[str, str]] = []
 
-    def add(title: str, figure: Mapping[str, Any] | None, said: str) -> None:
+    def add(name: str, figure: Mapping[str, Any] | None, said: str) -> None:
         if figure is not None and figure.get("value", figure.get("rate")) is not None:
             value = figure["value"] if "value" in figure else figure["rate"]
-            found.append({"title": title, "value": percent(value), "interval": interval(figure),
+            found.append({"title": name, "value": told(value, figure), "interval": interval(figure),
                           "said": said})  # fmt: skip
 
     if measures is not None:
         of = f"of {measures['rows']:,} rows with a trusted label"
-        add("Labels right before", measures["labels_before"], of)
-        add("Labels right after", measures["labels_after"], of)
+        add(f"{title(measures)} before", measures["labels_before"], of)
+        add(f"{title(measures)} after", measures["labels_after"], of)
         change = measures["difference"]
         if change["value"] is not None:
             found.append({
-                "title": "Difference", "value": f"{change['value'] * 100:+.1f} points",
+                "title": "Difference",
+                "value": told(change["value"], change, signed=True).replace("%", " points"),
                 "interval": interval(change).replace("%", " points"),
                 "said": f"{measures['fixed']:,} fixed, {measures['broken']:,} broken",
             })  # fmt: skip

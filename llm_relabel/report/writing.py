@@ -9,6 +9,7 @@ from typing import Any
 
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.files.journal import write_whole
+from llm_relabel.measure import title, told
 from llm_relabel.people.questions import QuestionFolder
 from llm_relabel.report.facts import gather, sentence
 from llm_relabel.report.markdown import as_markdown
@@ -96,8 +97,8 @@ def _gold_lines(summary: Mapping[str, Any]) -> list[str]:
     if not gold or gold["labels_before"] is None:
         return []
     lines = [
-        f"Right labels before {percent(gold['labels_before'])}, after "
-        f"{percent(gold['labels_after'])} of {gold['rows']:,} rows with a trusted label",
+        f"{title(gold)} before {told(gold['labels_before'], gold)}, after "
+        f"{told(gold['labels_after'], gold)} of {gold['rows']:,} rows with a trusted label",
         f"{gold['fixed']:,} fixed, {gold['broken']:,} broken, {gold['wrong_to_wrong']:,} changed "
         f"from wrong to wrong, {gold['still_wrong']:,} still wrong and untouched",
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.people.folder import Given, reviewer_name
-from llm_relabel.tasks import InvalidAnswer, Task, is_one_choice
+from llm_relabel.tasks import InvalidAnswer, Task, from_name, is_one_choice
 from llm_relabel.units import label_json
 
 SHOWN = 5
@@ -122,7 +122,7 @@ def checked(
             answer = None
             if each.otherwise != UNSURE:
                 value = [] if each.otherwise == NO_LABEL else each.answer
-                answer = label_json(task.check(value))
+                answer = label_json(from_name(task, value))
         except InvalidAnswer as error:
             told = f"{each.where} (id {item_id!r:.80}): {error}"
             problems.setdefault("answers that cannot be used", []).append(told)

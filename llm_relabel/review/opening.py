@@ -87,15 +87,19 @@ class Review:
         def others(examples: Iterable[str]) -> list[str]:
             return [text for text in examples if text.strip() not in texts]
 
+        known = self.prepared.definitions.labels
+        # A task may have choices that nobody defines, such as the points inside a scale.
         return [
-            {
+            {"name": name, "definition": "", "examples": [], "not": [], "parent": None}
+            if (each := known.get(name)) is None
+            else {
                 "name": name,
                 "definition": each.definition,
                 "examples": others(each.examples),
                 "not": others(each.counterexamples),
                 "parent": each.parent,
             }
-            for name, each in self.prepared.definitions.labels.items()
+            for name in dict.fromkeys([*self.task.names, *known])
         ]
 
     def instruction(self) -> str:

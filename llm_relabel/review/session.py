@@ -12,7 +12,7 @@ from typing import Any
 from llm_relabel.errors import DataError
 from llm_relabel.people.folder import Given, reviewer_name, standing
 from llm_relabel.review.opening import Review, Shown
-from llm_relabel.tasks import InvalidAnswer, is_one_choice
+from llm_relabel.tasks import InvalidAnswer, by_name, from_name, is_one_choice
 from llm_relabel.units import label_json
 
 LONGEST_NOTE = 10_000
@@ -82,7 +82,7 @@ class Session:
             unsure = said.get("unsure") is True
             if not unsure:
                 try:
-                    answer = label_json(self._review.task.check(said.get("answer")))
+                    answer = label_json(from_name(self._review.task, said.get("answer")))
                 except InvalidAnswer as error:
                     raise DataError(str(error)) from error
             given = Given(item_id, self.reviewer, answer, unsure, note.strip())
@@ -100,13 +100,21 @@ class Session:
             self._review.folder.append_undo(asked[last["id"]], self.reviewer)
         page = self.next(keep=last["id"])
         was = {name: last.get(name) for name in ("answer", "unsure", "note")}
+        if was["answer"] is not None:
+            was["answer"] = self._named(was["answer"])
         return page | {"item": page["item"] | {"was": was}}
 
     def _shown(self, item_id: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
         item = self._items[item_id]
         fields = [list(field) for field in item.fields.items()]
         shown = {"id": item_id, "seen": self._seen(item_id, lines), "fields": fields}
-        return shown | ({"candidates": list(item.candidates)} if item.candidates else {})
+        if not item.candidates:
+            return shown
+        return shown | {"candidates": [self._named(label) for label in item.candidates]}
+
+    def _named(self, label: Any) -> Any:
+        """A label's JSON as the page's buttons are called."""
+        return by_name(self._review.task, self._review.task.check(label))
 
     def _seen(self, item_id: str, lines: list[dict[str, Any]]) -> int:
         return sum(line["id"] == item_id for line in lines)

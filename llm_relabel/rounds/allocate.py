@@ -188,7 +188,7 @@ def _by_parent(prepared: Prepared) -> NDArray[np.float64]:
     if not is_one_choice(prepared.task):
         raise JobError("detect.severity: parent needs one label an item; these have sets of labels")
     names = prepared.task.names
-    return severities(names, {name: labels[name].parent for name in names})
+    return severities(names, {name: each.parent for name, each in labels.items()})
 
 
 def within_budget(

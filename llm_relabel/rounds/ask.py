@@ -17,7 +17,7 @@ from llm_relabel.prepared import Prepared
 from llm_relabel.prompts.candidates import choose_candidates
 from llm_relabel.records import Ask, ControlKind, Evidence, LabelIssue, Purpose
 from llm_relabel.rounds.controls import ControlPool, with_controls
-from llm_relabel.units import LabelValue
+from llm_relabel.units import LabelValue, label_json
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class AskPlanner:
                 issue, runner_up=runner_up, seed=job.seed, shuffle=shuffle
             )
         state = self.states.get(judge, "")
-        asked = [self.number, issue.id, evidence, candidates, judge, state]
+        shown = [label_json(label) for label in candidates]
+        asked = [self.number, issue.id, evidence, shown, judge, state]
         asked += [purpose, repeat, wave, control]
         return Ask(
             ask_id=hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:20],

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from llm_relabel.agreement import measured
+from llm_relabel.agreement import labels_after
 from llm_relabel.audit import Evidence, decide_by, spot_checks_to_settle
 from llm_relabel.evidence import beliefs
 from llm_relabel.evidence.beliefs import Beliefs
@@ -76,7 +76,7 @@ def _log(work: Work, number: int, decided: Decided, believed: Beliefs) -> None:
 def _tallied(work: Work, tally: RoundTally, decided: Decided) -> RoundTally:
     prepared, gold = work.prepared, dict(tally.gold)
     if prepared.gold is not None:
-        gold["labels_after"] = measured(prepared.task, work.deciding.current, prepared.gold)
+        gold |= labels_after(prepared.task, work.deciding.current, prepared.gold)
     found = None
     if prepared.job.judge.controls:
         run = work.run

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llm_relabel.audit import Audited, as_written
 from llm_relabel.judge.seam import Judges
 from llm_relabel.prepared import Prepared
@@ -95,5 +93,4 @@ class Results:
 
     def write_dataset(self, folder: Path, labels: Labels) -> None:
         """Write `dataset.*` into `folder`: the data as it came, with these labels."""
-        rows = np.flatnonzero(differs(self._prepared.given, labels)).tolist()
-        self._prepared.dataset.write(folder, "dataset", {row: labels[row] for row in rows})
+        self._prepared.write_dataset(folder, labels)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_relabel.audit.run_checks import SpotCheckFacts
+from llm_relabel.measure import title, told
 
 COUNTS = (
     "flagged", "judged", "replaced", "kept", "abstained", "failed", "deferred", "revised", "frozen",
@@ -51,8 +52,8 @@ class RoundTally:
 
     `model` are the small model's own figures: what it is, its score on `data.dev`; `dev_after` that
     score on the labels after the round. `stopped` is why no further call was worth it. `gold`,
-    where it is known: label accuracy after the round, how good the flags were. `rolled_back` is why
-    the round was taken back.
+    where it is known: the labels' measure after the round, how good the flags were. `rolled_back`
+    is why the round was taken back.
     """
 
     number: int
@@ -84,7 +85,9 @@ class RoundTally:
         if self.revised:
             text += f"; {self.revised:,} more changed without a new verdict"
         after = self.gold.get("labels_after")
-        return text + (f"; labels now right: {after:.1%}" if after is not None else "")
+        if after is not None:
+            text += f"; {title(self.gold).lower()} now: {told(after, self.gold)}"
+        return text
 
     def as_json(self) -> dict[str, Any]:
         """The round as `summary.json` holds it."""

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llm_relabel.agreement import measured
+from llm_relabel.agreement import measured_figure
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files.journal import write_whole
+from llm_relabel.measure import described
 from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.prepared import Prepared
 from llm_relabel.rounds.state import RoundState, Work
@@ -76,8 +77,10 @@ def train(prepared: Prepared, model: SmallModel, current: Labels) -> Predicted:
     facts = {"model": model.description, **found.facts}
     if prepared.dev is not None:
         items, truth = prepared.dev
-        right = measured(task, model.predict(current, items).labels, truth)
-        facts["dev"] = {"rows": int(has_label(truth).sum()), "accuracy": right}
+        figure = measured_figure(task, model.predict(current, items).labels, truth)
+        facts["dev"] = {"rows": int(has_label(truth).sum()), "accuracy": figure.value}
+        if not task.measure.proportion:  # whose interval does not follow from the two
+            facts["dev"] |= {**described(task.measure), "figure": figure.as_json()}
     return Predicted(task, given, current, replace(found, facts=facts))
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from llm_relabel.audit import Audited
+from llm_relabel.measure import told
 from llm_relabel.provenance import now
 from llm_relabel.rounds.state import RoundState, Work
 from llm_relabel.rounds.train import predictions_of
@@ -26,10 +27,19 @@ def by_spot_checks(number: int, before: Audited | None, after: Audited | None) -
     )
 
 
-def by_dev(number: int, before: float, after: float) -> str | None:
-    """Why round `number` goes, if the small model is worse on `data.dev` for its labels."""
+def by_dev(number: int, dev: Mapping[str, Any], after: float) -> str | None:
+    """Why round `number` goes, if the small model is worse on `data.dev` for its labels.
+
+    `dev` is the score before, as the round's facts hold it.
+    """
+    before = dev["accuracy"]
     if after >= before:
         return None
+    if "measure" in dev:
+        return (
+            f"round {number} was rolled back: trained on its labels the small model's "
+            f"{dev['measure']} on data.dev is {told(after, dev)}, before it {told(before, dev)}"
+        )
     return (
         f"round {number} was rolled back: trained on its labels the small model is right in "
         f"{after:.1%} of data.dev, before in {before:.1%}"
@@ -46,7 +56,7 @@ def stage(work: Work, state: RoundState) -> RoundState:
     if why is None and "dev" in tally.model:
         again = predictions_of(work, state.number + 1).facts["dev"]["accuracy"]
         tally = replace(tally, dev_after=again)
-        why, source = by_dev(state.number, tally.model["dev"]["accuracy"], again), changes.DEV
+        why, source = by_dev(state.number, tally.model["dev"], again), changes.DEV
     if why is not None:
         tally = replace(tally, rolled_back=why)
         work.run.append_changes(_undone(work, state.number, why, source))

@@ -88,7 +88,10 @@ class Task(Protocol):
         ...
 
     def to_arrow(self, labels: Labels) -> pa.Array:
-        """A whole column of label values as an Arrow array, null where missing."""
+        """A whole column of label values as an Arrow array, null where missing.
+
+        The inverse of `read`, of the label column's type: what a cell is written from.
+        """
         ...
 
     def check(self, value: Any, item: Item | None = None) -> LabelValue:
@@ -179,6 +182,30 @@ def is_one_choice(task: Task) -> bool:
 def whole_item(task: Task) -> str:
     """The key of a decision on an item as a whole."""
     return item_unit(task.kinds)
+
+
+def by_name(task: Task, label: LabelValue) -> Any:
+    """A label as forms and labeling tools take it: the one choice by its name, else its JSON."""
+    if label is None or not is_one_choice(task):
+        return label_json(label)
+    kind = task.kinds[0]
+    return kind.names[kind.values.index(task.values(label, label)[kind.name])]
+
+
+def from_name(task: Task, said: Any, item: Item | None = None) -> LabelValue:
+    """A label out of a file or form, which may know text only: the inverse of `by_name`, or JSON.
+
+    Raises InvalidAnswer.
+    """
+    if is_one_choice(task) and isinstance(said, str | int | float):
+        kind, name = task.kinds[0], said
+        if isinstance(said, bool):
+            name = str(said).lower()
+        elif not isinstance(said, str):
+            name = f"{said:.0f}" if said == said // 1 else str(said)
+        if name in kind.names:
+            return task.assemble(None, {kind.name: kind.values[kind.names.index(str(name))]})
+    return task.check(said, item)
 
 
 def units_between(

@@ -7,7 +7,12 @@ from typing import Any, TypeVar
 
 from llm_relabel.errors import ProviderError, RateLimited, TransientError, Unreachable
 from llm_relabel.judge.providers.faults import scrub, scrub_chain
-from llm_relabel.judge.providers.wire import connection_lost, never_connected, read_json, within
+from llm_relabel.judge.providers.wire import (
+    connection_lost,
+    never_connected,
+    read_json,
+    within,
+)
 
 SLOWEST_UPLOAD = 100_000  # bytes a second that a submission is given time for
 

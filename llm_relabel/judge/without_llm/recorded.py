@@ -10,7 +10,7 @@ from llm_relabel.data import rows_of_file
 from llm_relabel.errors import DataError
 from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.records import Ask, Item, Verdict
-from llm_relabel.tasks import InvalidAnswer, Task
+from llm_relabel.tasks import InvalidAnswer, Task, from_name
 from llm_relabel.units import label_json
 
 
@@ -46,7 +46,7 @@ class RecordedJudge:
             return Verdict(ask.ask_id, ask.id, "abstain", reason="not_recorded")
         label, confidence, rationale = recorded
         try:
-            value = self._task.check(label, item)
+            value = from_name(self._task, label, item)
         except InvalidAnswer as error:
             return Verdict(
                 ask.ask_id, ask.id, "failed", confidence=confidence, rationale=rationale,
@@ -65,7 +65,7 @@ class RecordedJudge:
 
     def _defined(self, label: Any) -> bool:
         try:
-            self._task.check(label)
+            from_name(self._task, label)
         except InvalidAnswer:
             return False
         return True
@@ -99,11 +99,7 @@ def _read(path: Path) -> dict[str, tuple[Any, float | None, str]]:
                 problem("confidences outside 0..1", f"{where} ({confidence!r})")
                 continue
         label = row["label"]
-        answers[key] = (
-            None if label == "" else label if isinstance(label, list | None) else str(label),
-            belief,
-            str(row.get("rationale") or ""),
-        )
+        answers[key] = (None if label == "" else label, belief, str(row.get("rationale") or ""))
     if not answers and not problems:
         problem("no rows", "the file is empty")
     if problems:
