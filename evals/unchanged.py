@@ -361,7 +361,8 @@ def main() -> None:
     wanted = parser.parse_args()
     only = wanted.only or names
     if "take_over" in only:  # it goes on with what these leave
-        only = [*dict.fromkeys([*only, "recorded", "multi", "spot_checks", "people", "killed"])]
+        only = [*dict.fromkeys([*only, "recorded", "multi", "spot_checks", "multi_spot_checks",
+                                "people", "killed"])]  # fmt: skip
     began = time.monotonic()
     with contextlib.ExitStack() as opened:
         before, called_before = opened.enter_context(checkout(wanted.before))
