@@ -23,10 +23,10 @@ from typing import Any
 
 import loopback_job
 import yaml
-from loopback_server import Loopback
 from sets import RecordedSet, answers_file, read_set
 from unchanged_tools import (
     command,
+    judge_server,
     many_labels,
     read_lines,
     recorded_job,
@@ -272,7 +272,7 @@ def llm(home: Path) -> None:
         "anthropic": ({"model": "anthropic/toy", **asked}, {"decide": {"policy": "agree"}}, {}),
     }
     for name, (changes, sections, faults) in variants.items():
-        with Loopback(latency=0, varied=True, faults=faults, keep=True) as server:
+        with judge_server(latency=0, varied=True, faults=faults, keep=True) as server:
             model = changes.get("model", "openai/toy")
             url = server.base_url(model)
             judge = {"model": model, "base_url": url, "max_cost": "none", **changes}
@@ -297,7 +297,7 @@ def multi_llm(home: Path) -> None:
     for name, more in (
         ("run", {"samples": 3, "controls": "20%"}), ("blind", {"evidence": "blind"}),
     ):  # fmt: skip
-        with Loopback(latency=0, varied=True, keep=True) as server:
+        with judge_server(latency=0, varied=True, keep=True) as server:
             raw |= {"output": name, "judge": {"model": "openai/toy", "max_cost": "none",
                                               "base_url": server.openai_url, **more}}  # fmt: skip
             path = home / f"{name}.yaml"
@@ -316,7 +316,7 @@ def killed(home: Path) -> None:
     loopback_job.write_data(home, KILLED_ROWS)
     checks = {}
     for name in ("undisturbed", "killed"):
-        with Loopback(latency=0.05, varied=True, keep=True) as server:
+        with judge_server(latency=0.05, varied=True, keep=True) as server:
             loopback_job.write_job(
                 home, {"model": "openai/toy", "base_url": server.openai_url, "concurrency": 8,
                        "max_cost": "none"},
@@ -412,7 +412,7 @@ def _taken_over(home: Path, there: Path, name: str, whole: str) -> dict[str, str
     shutil.copytree(there / name, home / name)
     path = there / ("job.yaml" if name == "half" else f"{name}.yaml")
     checks, overrides = {}, [f"output={home / name}"]
-    with Loopback(latency=0, varied=True) as server:
+    with judge_server(latency=0, varied=True) as server:
         if name == "half":
             overrides.append(f"judge.base_url={server.openai_url}")
         lr.relabel(path, overrides=overrides)
