@@ -55,10 +55,13 @@ class Loopback:
         seed: int = 0,
         varied: bool = False,
         keep: bool = False,
+        port: int = 0,
     ) -> None:
+        """`port` 0 is any free one."""
         self._options = {
             "latency": latency, "canned": canned, "faults": dict(faults or {}),
             "random_usage": random_usage, "seed": seed, "varied": varied, "keep": keep,
+            "port": port,
         }  # fmt: skip
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
@@ -322,7 +325,7 @@ async def serve(options: Mapping[str, Any]) -> None:
 
     server = web.Server(handle, access_log=None)
     loop = asyncio.get_running_loop()
-    listening = await loop.create_server(server, "127.0.0.1", 0, backlog=4096)
+    listening = await loop.create_server(server, "127.0.0.1", options["port"], backlog=4096)
     print(listening.sockets[0].getsockname()[1], flush=True)
     await listening.serve_forever()
 

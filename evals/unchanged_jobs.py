@@ -23,10 +23,10 @@ from typing import Any
 
 import loopback_job
 import yaml
-from loopback_server import Loopback
 from sets import RecordedSet, answers_file, read_set
 from unchanged_tools import (
     command,
+    judge_server,
     many_labels,
     read_lines,
     recorded_job,
@@ -48,7 +48,7 @@ JOBS: dict[str, Job] = {}
 FINISHED = (
     ("recorded", "fomc_fuse"), ("recorded", "fomc_panel"), ("multi", "own_replace"),
     ("multi", "own_agree"), ("multi", "own_fuse"), ("multi", "encoder_fuse"),
-    ("spot_checks", "fomc"), ("spot_checks", "multi"), ("people", "people"),
+    ("spot_checks", "fomc"), ("multi_spot_checks", "multi"), ("people", "people"),
 )  # fmt: skip
 STOPPED = (
     ("recorded", "fomc_fuse_begun", "fomc_fuse"), ("multi", "own_replace_begun", "own_replace"),
@@ -71,30 +71,39 @@ def demo(home: Path) -> None:
 
 @job
 def recorded(home: Path) -> None:
-    """Recorded LLMs on FOMC and SemEval under every policy; several judges; a budget."""
-    for name, short in ((FOMC, "fomc"), (SEMEVAL, "semeval")):
-        one = read_set(name)
-        first = {"model": f"recorded/{answers_file(JUDGES[name])}"}
-        for policy in POLICIES:
-            made = f"{short}_{policy}"
-            lr.relabel(recorded_job(home, made, one, judge=first, decide={"policy": policy}))
-        if name == SEMEVAL:
-            continue
-        others = [{"model": f"recorded/{answers_file(model)}"} for model in sorted(one.answers)
-                  if model != JUDGES[name]]  # fmt: skip
-        variants: dict[str, dict[str, Any]] = {
-            "panel": {"judge": {**first, "panel": others}},
-            "panel_replace": {"judge": {**first, "panel": others}, "decide": {"policy": "replace"}},
-            "escalate": {"judge": {**first, "escalate": others[:1]}},
-            "blind": {"judge": {**first, "evidence": "blind"}},
-            "budget": {"judge": first, "detect": {"budget": "15%"}},
-            "quality": {"judge": first, "detect": {"quality": 0.6, "residual_noise": "8%"}},
-        }
-        for variant, changes in variants.items():
-            lr.relabel(recorded_job(home, f"{short}_{variant}", one, **changes))
-        begun = recorded_job(home, f"{short}_fuse_begun", one, judge=first,
-                             decide={"policy": "fuse"})  # fmt: skip
-        lr.relabel(begun, overrides=["rounds=1"])
+    """Recorded LLMs on FOMC under every policy; several judges; a budget."""
+    one = read_set(FOMC)
+    first = _under_every_policy(home, "fomc", one)
+    others = [{"model": f"recorded/{answers_file(model)}"} for model in sorted(one.answers)
+              if model != JUDGES[FOMC]]  # fmt: skip
+    variants: dict[str, dict[str, Any]] = {
+        "panel": {"judge": {**first, "panel": others}},
+        "panel_replace": {"judge": {**first, "panel": others}, "decide": {"policy": "replace"}},
+        "escalate": {"judge": {**first, "escalate": others[:1]}},
+        "blind": {"judge": {**first, "evidence": "blind"}},
+        "budget": {"judge": first, "detect": {"budget": "15%"}},
+        "quality": {"judge": first, "detect": {"quality": 0.6, "residual_noise": "8%"}},
+    }
+    for variant, changes in variants.items():
+        lr.relabel(recorded_job(home, f"fomc_{variant}", one, **changes))
+    begun = recorded_job(home, "fomc_fuse_begun", one, judge=first, decide={"policy": "fuse"})
+    lr.relabel(begun, overrides=["rounds=1"])
+
+
+@job
+def semeval(home: Path) -> None:
+    """A recorded LLM on SemEval under every policy; in a folder of its own, as each set's
+    `data.jsonl` is taken over later."""
+    _under_every_policy(home, "semeval", read_set(SEMEVAL))
+
+
+def _under_every_policy(home: Path, short: str, one: RecordedSet) -> dict[str, Any]:
+    """Runs named SHORT_POLICY; the judge's section that they share."""
+    first = {"model": f"recorded/{answers_file(JUDGES[one.name])}"}
+    for policy in POLICIES:
+        made = f"{short}_{policy}"
+        lr.relabel(recorded_job(home, made, one, judge=first, decide={"policy": policy}))
+    return first
 
 
 @job
@@ -170,32 +179,36 @@ def predictions(home: Path) -> None:
 @job
 def spot_checks(home: Path) -> None:
     """One round, spot-checks answered from gold, decided again, then a second round."""
-    sets: dict[str, tuple[RecordedSet, dict[str, Any]]] = {
-        "fomc": (read_set(FOMC), {"judge": {"model": f"recorded/{answers_file(JUDGES[FOMC])}"}}),
-        "multi": (many_labels()[0], {"model": {"predictions": "predictions.jsonl"}}),
-    }
-    for name, (one, changes) in sets.items():
-        folder = home
-        path = recorded_job(folder, name, one, **changes)
-        lr.relabel(path, overrides=["rounds=1"])
-        command(folder, "review", "sample", name, "--size", "100", "--effort", "8",
-                name=f"{name}_sample")  # fmt: skip
-        command(folder, "review", "export", name, "-o", f"{name}_sheet.jsonl",
-                name=f"{name}_export")  # fmt: skip
-        sheet = folder / f"{name}_sheet.jsonl"
-        lines = [
-            _answered(line, None if number % 20 == 3 else one.gold[line["id"]])
-            for number, line in enumerate(read_lines(sheet))
-        ]
-        write_lines(sheet, lines)
-        command(folder, "review", "import", name, sheet.name, "--reviewer", "gold",
-                name=f"{name}_import")  # fmt: skip
-        for step, words in (
-            ("decided", ["rounds=1"]), ("precise", ["rounds=1", "decide.min_precision=80%"]),
-            ("again", ["rounds=2"]),
-        ):  # fmt: skip
-            lr.relabel(path, overrides=words)
-            shutil.copytree(folder / name, folder / f"{name}_{step}")
+    judge = {"model": f"recorded/{answers_file(JUDGES[FOMC])}"}
+    _spot_checked(home, "fomc", read_set(FOMC), {"judge": judge})
+
+
+@job
+def multi_spot_checks(home: Path) -> None:
+    """The same with several labels."""
+    _spot_checked(home, "multi", many_labels()[0], {"model": {"predictions": "predictions.jsonl"}})
+
+
+def _spot_checked(home: Path, name: str, one: RecordedSet, changes: Mapping[str, Any]) -> None:
+    path = recorded_job(home, name, one, **changes)
+    lr.relabel(path, overrides=["rounds=1"])
+    command(home, "review", "sample", name, "--size", "100", "--effort", "8",
+            name=f"{name}_sample")  # fmt: skip
+    command(home, "review", "export", name, "-o", f"{name}_sheet.jsonl", name=f"{name}_export")
+    sheet = home / f"{name}_sheet.jsonl"
+    lines = [
+        _answered(line, None if number % 20 == 3 else one.gold[line["id"]])
+        for number, line in enumerate(read_lines(sheet))
+    ]
+    write_lines(sheet, lines)
+    command(home, "review", "import", name, sheet.name, "--reviewer", "gold",
+            name=f"{name}_import")  # fmt: skip
+    for step, words in (
+        ("decided", ["rounds=1"]), ("precise", ["rounds=1", "decide.min_precision=80%"]),
+        ("again", ["rounds=2"]),
+    ):  # fmt: skip
+        lr.relabel(path, overrides=words)
+        shutil.copytree(home / name, home / f"{name}_{step}")
 
 
 def _answered(line: Mapping[str, Any], gold: Any) -> dict[str, Any]:
@@ -259,7 +272,7 @@ def llm(home: Path) -> None:
         "anthropic": ({"model": "anthropic/toy", **asked}, {"decide": {"policy": "agree"}}, {}),
     }
     for name, (changes, sections, faults) in variants.items():
-        with Loopback(latency=0, varied=True, faults=faults, keep=True) as server:
+        with judge_server(latency=0, varied=True, faults=faults, keep=True) as server:
             model = changes.get("model", "openai/toy")
             url = server.base_url(model)
             judge = {"model": model, "base_url": url, "max_cost": "none", **changes}
@@ -284,7 +297,7 @@ def multi_llm(home: Path) -> None:
     for name, more in (
         ("run", {"samples": 3, "controls": "20%"}), ("blind", {"evidence": "blind"}),
     ):  # fmt: skip
-        with Loopback(latency=0, varied=True, keep=True) as server:
+        with judge_server(latency=0, varied=True, keep=True) as server:
             raw |= {"output": name, "judge": {"model": "openai/toy", "max_cost": "none",
                                               "base_url": server.openai_url, **more}}  # fmt: skip
             path = home / f"{name}.yaml"
@@ -303,7 +316,7 @@ def killed(home: Path) -> None:
     loopback_job.write_data(home, KILLED_ROWS)
     checks = {}
     for name in ("undisturbed", "killed"):
-        with Loopback(latency=0.05, varied=True, keep=True) as server:
+        with judge_server(latency=0.05, varied=True, keep=True) as server:
             loopback_job.write_job(
                 home, {"model": "openai/toy", "base_url": server.openai_url, "concurrency": 8,
                        "max_cost": "none"},
@@ -399,7 +412,7 @@ def _taken_over(home: Path, there: Path, name: str, whole: str) -> dict[str, str
     shutil.copytree(there / name, home / name)
     path = there / ("job.yaml" if name == "half" else f"{name}.yaml")
     checks, overrides = {}, [f"output={home / name}"]
-    with Loopback(latency=0, varied=True) as server:
+    with judge_server(latency=0, varied=True) as server:
         if name == "half":
             overrides.append(f"judge.base_url={server.openai_url}")
         lr.relabel(path, overrides=overrides)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
 import random
 import runpy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from loopback_server import Loopback
 from sets import RecordedSet, write_job
 
 import llm_relabel as lr
@@ -41,6 +43,17 @@ def command(home: Path, *words: str, name: str, status: int = 0) -> None:
     (home / f"{name}.txt").write_text(said.getvalue(), encoding="utf-8")
     if code != status:
         raise RuntimeError(f"llm-relabel {' '.join(words)}: exit {code}\n{errors.getvalue()}")
+
+
+@contextlib.contextmanager
+def judge_server(**options: Any) -> Iterator[Loopback]:
+    """A server at one address for both sides, which take turns: an address is part of the key of
+    a question, and keys are compared."""
+    port = int(os.environ.get("UNCHANGED_PORT", "0"))
+    with Path(os.environ.get("UNCHANGED_LOCK", os.devnull)).open("ab") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        with Loopback(port=port, **options) as server:
+            yield server
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

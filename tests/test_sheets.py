@@ -322,7 +322,7 @@ def test_values_of_any_kind_are_shown(tmp_path: Path) -> None:
     assert shown == [
         ("u0", "(no label)", "NUM"),
         ("class:u1", "with u1", "without u1"),
-        ("u2", "{a, b}", "{} (no label applies)"),
+        ("u2", "a, b", "(none applies)"),
         ("u3", "-1", "007"),
     ]
     assert len(rows[0]["why"]) < 1010

@@ -127,7 +127,9 @@ class Classification:
     def show_unit(self, key: str, value: Any) -> str:
         if isinstance(value, bool):
             return f"{'with' if value else 'without'} {key.removeprefix(CLASS)}"
-        return self.show(tuple(value) if isinstance(value, list) else value)
+        if isinstance(value, list):
+            return ", ".join(value) or "(none applies)"
+        return self.show(value)
 
     # Units
 
