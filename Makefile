@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check install browser evals format clean
+.PHONY: demo test check install browser evals manual format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llm-relabel demo
@@ -24,6 +24,10 @@ install: $(VENV)/.installed
 evals: $(VENV)/.installed-dev
 	$(PIP) --editable '.[evals]'
 	$(BIN)/python evals/everything.py
+
+# The pages of the manual that repeat what the code says: the job file, the command line.
+manual: $(VENV)/.installed-dev
+	$(BIN)/python -m llm_relabel.manual
 
 # The report's page is tested in a real Chromium. It is installed only where that is plainly
 # possible (as root, with apt); elsewhere those tests skip and say why. Never fails the build.

@@ -13,6 +13,8 @@ from typing import Any
 import click
 
 from llm_relabel import __version__
+from llm_relabel.commands.manual import help_
+from llm_relabel.commands.order import InOrderOfUse
 from llm_relabel.errors import Paused, RelabelError
 from llm_relabel.progress import visible
 
@@ -27,6 +29,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for a 
 
 
 @click.group(
+    cls=InOrderOfUse,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXIT_CODES,
 )
@@ -44,7 +47,10 @@ def cli() -> None:
     "-o", "--output", default="demo-run", show_default=True, help="The run folder to make."
 )
 def demo(output: str) -> None:
-    """Relabel the bundled real dataset: no key, no network, under two minutes."""
+    """Relabel a bundled real dataset: no key, no network.
+
+    Takes less than two minutes.
+    """
     from llm_relabel.demo import run_demo
     from llm_relabel.progress import for_stderr
 
@@ -70,7 +76,7 @@ def init(
     _say(engine.init_job(data, task, columns, Path(output)))
 
 
-@cli.command()
+@cli.command(short_help="Show what a run would ask and cost; no judge is called.")
 @click.argument("job", type=click.Path())
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a job key.")
 @click.option("--prompts", default=2, show_default=True, help="Sample prompts to show.")
@@ -116,7 +122,7 @@ def run(
     _say(engine.run_job(opened, progress=for_stderr(), pilot_size=pilot).told())
 
 
-@cli.command("eval")
+@cli.command("eval", short_help="Hold judges, prompts and definitions against gold labels.")
 @click.argument("job", type=click.Path())
 @click.option("--gold", help="A file of trusted labels, joined by id; else the data.gold column.")
 @click.option("--judge", "judges", multiple=True, help="A judge of the job, or another model.")
@@ -212,7 +218,7 @@ class _EitherOrder(click.Group):
         return super().parse_args(ctx, args)
 
 
-@cli.group(cls=_EitherOrder)
+@cli.group(cls=_EitherOrder, short_help="Let people check blindly, or judge.")
 def review() -> None:
     """Blind spot-checks by people, and the questions of the judge `people`."""
 
@@ -259,7 +265,7 @@ def review_export(
     _say(export_items(open_review(Path(run), as_judge), Path(output), kind, reviewer))
 
 
-@review.command("import")
+@review.command("import", short_help="Take over the answers in a file.")
 @click.argument("run", type=click.Path())
 @click.argument("file", type=click.Path())
 @click.option("--reviewer", help="Who answered; a labeling tool's export names its annotators.")
@@ -284,7 +290,7 @@ def review_serve(run: str, port: int, reviewer: str, as_judge: bool | None) -> N
     serve(Path(run), reviewer, port, _say, as_judge=as_judge)
 
 
-@cli.group()
+@cli.group(short_help="The verdict cache, shared by all runs.")
 def cache() -> None:
     """The verdict cache, shared by all runs (folder: LLM_RELABEL_CACHE)."""
 
@@ -312,6 +318,9 @@ def clear(yes: bool) -> None:
         click.confirm(f"Forget {len(verdicts):,} paid verdicts?", abort=True)
     _say(f"{verdicts.clear():,} verdicts forgotten")
     verdicts.close()
+
+
+cli.add_command(help_)
 
 
 def _say(text: str, *, err: bool = False) -> None:

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from llm_relabel import registry
+from llm_relabel.config.definitions import load_definitions
+from llm_relabel.config.job import make_job
 from llm_relabel.data import Dataset, read_dataset
-from llm_relabel.definitions import load_definitions
-from llm_relabel.job import make_job
-from llm_relabel.prompts import PromptBuilder
+from llm_relabel.prompts.builder import PromptBuilder
 from llm_relabel.records import Item
 from llm_relabel.report.facts import Facts
 from llm_relabel.report.markdown import as_markdown

@@ -21,18 +21,35 @@ class DataSection(Section):
     """Where the dataset is and which columns mean what."""
 
     path: str = Field(min_length=1)
+    """The dataset: a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file, a folder that `datasets`
+    saved, or a Hugging Face name."""
     text: tuple[str, ...] = Field(min_length=1)
+    """The column to read, or several that are read together."""
     label: str = Field(min_length=1)
+    """The label column. A column of lists makes the job multi-label."""
     id: str | None = None
+    """A column with a unique id. Without it an id is a hash of the content, with a counter among
+    equals."""
     group: str | None = None
+    """Rows with the same value (near-duplicates, pages of one document) never vouch for each other.
+    """
     context: tuple[str, ...] = ()
+    """Columns that the judge sees and the small model does not."""
     locked: str | None = None
+    """A true/false column: rows where it is true are never changed."""
     gold: str | None = None
+    """A column of trusted labels. They measure the result and decide nothing."""
     dev: str | None = None
+    """A labeled file. The small model is scored on it each round, and a worse round is rolled back.
+    """
     split: str = "train"
+    """The split of a saved or Hugging Face dataset."""
     subset: str | None = None
+    """The subset (configuration) of a Hugging Face dataset."""
     encoding: str | None = None
+    """The encoding of a text file, where it cannot be told."""
     delimiter: str | None = None
+    """The one character between the cells of a CSV file, where it cannot be told."""
 
     @field_validator("text", "context", mode="before")
     @classmethod
@@ -51,10 +68,16 @@ class ModelSection(Section):
     """The small trained model."""
 
     encoder: str = "embedded"
+    """`embedded` (all-MiniLM-L6-v2, bundled), or the name or folder of a Hugging Face encoder."""
     finetune: bool = False
+    """Also fine-tune the encoder, in folds, and average the two."""
     folds: int = Field(default=5, ge=2, le=50)
+    """How many folds the fine-tuned model is trained in."""
     epochs: int = Field(default=3, ge=1, le=100)
+    """How often fine-tuning reads the data."""
     predictions: str | None = None
+    """Your own out-of-sample probabilities instead of a small model: a file with `id` and
+    `pred_probs`."""
 
 
 class DetectSection(Section):
@@ -64,10 +87,17 @@ class DetectSection(Section):
     """
 
     budget: int | float | None = None
+    """The most items to judge in the whole run: a count such as `500`, or a share of the rows such
+    as `30%`. Without it, all that are flagged."""
     quality: float | None = Field(default=None, gt=0, lt=1)
+    """Also flag rows whose label quality is below this."""
     value_per_fix: float | None = Field(default=None, gt=0)
+    """US dollars that a corrected label is worth: no call is made that is expected to mend less
+    than it costs."""
     residual_noise: float | None = None
+    """Stop asking when so few labels are believed wrong, such as `5%`."""
     severity: Literal["equal", "parent"] = "equal"
+    """`parent`: a mix-up of labels that share a `parent` weighs less where the next call goes."""
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -93,7 +123,10 @@ class DecideSection(Section):
     """How verdicts become labels."""
 
     policy: Literal["replace", "agree", "fuse", "auto"] = "auto"
+    """How verdicts become labels. `auto` is `fuse` under a language model, `agree` under
+    `embedded`, `replace` where people judge; spot-checks may choose another."""
     min_precision: float | None = None
+    """With spot-checks: apply only changes that are proved right in this share, such as `90%`."""
 
     @field_validator("min_precision", mode="before")
     @classmethod
@@ -108,15 +141,20 @@ class Job(Section):
     """A whole job. `folder` is what relative paths in it start from (the job file's own)."""
 
     task: str
+    """The task type."""
     data: DataSection
     labels: str | dict[str, Any]
+    """What each label means: the path of a definitions file, or a mapping NAME: definition."""
     model: ModelSection = ModelSection()
     detect: DetectSection = DetectSection()
     judge: JudgeSection = JudgeSection()
     decide: DecideSection = DecideSection()
     rounds: int = Field(default=2, ge=1, le=20)
+    """The most rounds of train, flag, judge, decide. A run ends after one that changes nothing."""
     seed: int = 0
+    """Folds, shuffles and draws follow from it: same inputs, same result."""
     output: str = Field(min_length=1)
+    """The run folder."""
     folder: Path = Field(default=Path(), exclude=True)
 
     @field_validator("task")

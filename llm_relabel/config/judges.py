@@ -23,7 +23,9 @@ def share_of(value: Any) -> Any:
 class Section(BaseModel):
     """A mapping of the job file: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class Prices(Section):
@@ -31,28 +33,48 @@ class Prices(Section):
     price of its own costs what other input costs."""
 
     input: float = Field(ge=0)
+    """Of input tokens."""
     output: float = Field(ge=0)
+    """Of output tokens."""
     cached_input: float | None = Field(default=None, ge=0)
+    """Of input tokens that the provider read from its prompt cache."""
     cache_write: float | None = Field(default=None, ge=0)
+    """Of input tokens that the provider wrote to its prompt cache."""
 
 
 class JudgeMember(Section):
     """One judge: its endpoint, its parameters, its limits and its prices."""
 
     model: str
+    """Who answers: see the topic `judges`."""
     base_url: str | None = None
+    """A server of your own that speaks the provider's protocol. It gets no key but the one of
+    `api_key_env`."""
     api_key_env: str | None = None
+    """The environment variable whose key is sent to `base_url`."""
     structured_output: Literal["schema", "prompt"] = "schema"
+    """`prompt`: the schema is written in the prompt, for servers that enforce none."""
     params: dict[str, Any] = Field(default_factory=dict)
+    """Sampling parameters as the provider names them, such as `{temperature: 0}`."""
     max_output_tokens: int = Field(default=1024, ge=16)
+    """The longest answer."""
     concurrency: int = Field(default=32, ge=1, le=4096)
+    """The most calls at once. Fewer are made while the provider says that it is too many."""
     requests_per_minute: float | None = Field(default=None, gt=0)
+    """The provider's limit, where its headers do not tell it."""
     tokens_per_minute: float | None = Field(default=None, gt=0)
+    """The same, of all tokens."""
     input_tokens_per_minute: float | None = Field(default=None, gt=0)
+    """The same, of input tokens."""
     output_tokens_per_minute: float | None = Field(default=None, gt=0)
+    """The same, of output tokens."""
     timeout: float = Field(default=60.0, gt=0)
+    """Seconds that one call may take."""
     prices: Prices | None = None
+    """US dollars for a million tokens, where the price table lacks the model."""
     batch: bool = False
+    """`true`: the provider's batch API (`openai/`, `anthropic/`): half the price, hours instead of
+    minutes."""
 
     @field_validator("model")
     @classmethod
@@ -97,6 +119,7 @@ class Escalation(JudgeMember):
     """
 
     below: float = Field(default=0.8, ge=0, le=1)
+    """The judge is asked where those before it abstain, fail, or are less sure than this."""
 
 
 class Breakers(Section):
@@ -106,10 +129,15 @@ class Breakers(Section):
     """
 
     failures_in_a_row: int | None = Field(default=20, ge=3)
+    """So many failed verdicts, one after the other."""
     failed: float | None = Field(default=0.5, gt=0, le=1)
+    """This share of failed verdicts."""
     invalid: float | None = Field(default=0.3, gt=0, le=1)
+    """This share of answers that are none of the labels."""
     replacement: float | None = Field(default=2.0, gt=1)
+    """Answers differ from the label so many times as often as the pilot foretells, or as seldom."""
     window: int = Field(default=100, ge=20)
+    """How many verdicts the shares are of."""
 
     @field_validator("failed", "invalid", mode="before")
     @classmethod
@@ -121,17 +149,31 @@ class JudgeSection(JudgeMember):
     """The first judge, those that join it, and what holds for all of them together."""
 
     model: str = "embedded"
+    """Who answers: see the topic `judges`."""
     evidence: Literal["referenced", "blind"] = "referenced"
+    """`referenced` shows the current label and the prediction, as neutral, shuffled candidates;
+    `blind` shows neither."""
     template: str | None = None
+    """A prompt template of your own (`.jinja`) instead of the task's."""
     max_item_tokens: int = Field(default=8000, ge=100)
+    """Of a longer item the judge sees head and tail, and how much is missing."""
     deadline: float | None = Field(default=None, gt=0)
+    """Seconds for one process from its start, training included; `90m` and `8h` are understood."""
     max_cost: float | Literal["none"] | None = None
+    """US dollars for the whole run, over all restarts. A paid judge needs it; `none` is no cap."""
     cache: bool = True
+    """Reuse verdicts across runs."""
     samples: int = Field(default=1, ge=1, le=50)
+    """How often the judge is asked the same, candidates shuffled anew. The majority counts."""
     panel: tuple[JudgeMember, ...] = ()
+    """Further judges that are asked about every issue. The majority counts, a tie keeps the label.
+    """
     escalate: tuple[Escalation, ...] = ()
+    """Judges to be asked, in turn, only where those before abstain, fail, or are not sure."""
     controls: float | None = None
+    """A share of extra questions that check the judge, such as `5%`; see the topic `overnight`."""
     breakers: Breakers = Breakers()
+    """When a run pauses by itself."""
 
     @field_validator("panel", "escalate", mode="before")
     @classmethod
