@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,19 +12,19 @@ from typing import Any
 import click
 
 from llm_relabel import __version__
+from llm_relabel.commands.cache import cache
+from llm_relabel.commands.evaluate import evaluate_
 from llm_relabel.commands.manual import help_
 from llm_relabel.commands.order import InOrderOfUse
+from llm_relabel.commands.review import review
+from llm_relabel.commands.saying import as_json, say, say_json
 from llm_relabel.errors import Paused, RelabelError
-from llm_relabel.progress import visible
 
 DONE, FAULT, BAD_INPUT, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 a fault of ours; 2 bad command, job or data (nothing was
 spent); 3 stopped on purpose, the same command goes on; 130 interrupted, likewise."""
-
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")
 
 
 @click.group(
@@ -54,7 +53,7 @@ def demo(output: str) -> None:
     from llm_relabel.demo import run_demo
     from llm_relabel.progress import for_stderr
 
-    _say(run_demo(Path(output), for_stderr()))
+    say(run_demo(Path(output), for_stderr()))
 
 
 @cli.command()
@@ -73,21 +72,24 @@ def init(
     from llm_relabel import engine
 
     columns = {"text": list(text), "label": label, "id": id_, "gold": gold}
-    _say(engine.init_job(data, task, columns, Path(output)))
+    say(engine.init_job(data, task, columns, Path(output)))
 
 
 @cli.command(short_help="Show what a run would ask and cost; no judge is called.")
 @click.argument("job", type=click.Path())
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a job key.")
 @click.option("--prompts", default=2, show_default=True, help="Sample prompts to show.")
-@_as_json
+@as_json
 def plan(job: str, overrides: tuple[str, ...], prompts: int, as_json: bool) -> None:
     """Train and flag, call no judge: issues, sample prompts, projected calls and money."""
     from llm_relabel import engine
     from llm_relabel.progress import for_stderr
 
     made = engine.plan_job(engine.open_job(job, overrides), for_stderr(), prompts=prompts)
-    _say(json.dumps(made.as_json(), indent=1, ensure_ascii=False) if as_json else made.told())
+    if as_json:
+        say_json(made.as_json())
+    else:
+        say(made.told())
 
 
 @cli.command()
@@ -119,51 +121,21 @@ def run(
     added += ["judge.cache=false"] if no_cache else []
     added += [f"decide.min_precision={min_precision}"] if min_precision is not None else []
     opened = engine.open_job(job, [*overrides, *added])
-    _say(engine.run_job(opened, progress=for_stderr(), pilot_size=pilot).told())
-
-
-@cli.command("eval", short_help="Hold judges, prompts and definitions against gold labels.")
-@click.argument("job", type=click.Path())
-@click.option("--gold", help="A file of trusted labels, joined by id; else the data.gold column.")
-@click.option("--judge", "judges", multiple=True, help="A judge of the job, or another model.")
-@click.option("--recorded", multiple=True, help="A file of answers collected elsewhere.")
-@click.option(
-    "--prompt", "prompts", multiple=True,
-    help="A template (.jinja) or label definitions (.yaml) to try beside the job's own.",
-)  # fmt: skip
-@click.option(
-    "--anchoring", type=click.IntRange(min=1), metavar="N", default=None,
-    help="Ask about N items with and without the labels shown: does the judge lean to them?",
-)  # fmt: skip
-@click.option("--no-model", is_flag=True, help="Train no small model where none is needed.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a job key.")
-@click.option("-o", "--output", help="The folder for the results [default: OUTPUT-eval].")
-def evaluate_(
-    job: str, gold: str | None, judges: tuple[str, ...], recorded: tuple[str, ...],
-    prompts: tuple[str, ...], anchoring: int | None, no_model: bool, overrides: tuple[str, ...],
-    output: str | None,
-) -> None:  # fmt: skip
-    """Hold judges and prompts against gold labels, each other and the labels as they are."""
-    from llm_relabel.evaluation import evaluate
-    from llm_relabel.progress import for_stderr
-
-    found = evaluate(
-        job, gold, judges=judges, recorded=recorded, prompts=prompts, anchoring=anchoring or 0,
-        small_model=not no_model, overrides=overrides, output=output, progress=for_stderr(),
-    )  # fmt: skip
-    _say(found.markdown)
-    _say(f"Written to {found.path}: agreement.md, agreement.json, answers.jsonl")
+    say(engine.run_job(opened, progress=for_stderr(), pilot_size=pilot).told())
 
 
 @cli.command()
 @click.argument("run", type=click.Path())
-@_as_json
+@as_json
 def status(run: str, as_json: bool) -> None:
     """Where a run stands."""
     from llm_relabel import engine
 
     found = engine.status_of(Path(run))
-    _say(json.dumps(found.as_json(), indent=1, ensure_ascii=False) if as_json else found.told())
+    if as_json:
+        say_json(found.as_json())
+    else:
+        say(found.told())
 
 
 @cli.command()
@@ -172,7 +144,7 @@ def report(run: str) -> None:
     """Write a run's report.html anew and print it as Markdown."""
     from llm_relabel import engine
 
-    _say(engine.report_of(Path(run)))
+    say(engine.report_of(Path(run)))
 
 
 @cli.command()
@@ -196,7 +168,7 @@ def rollback(
     undone = opened.rollback(
         ids=ids, labels=labels, rounds=rounds, sources=sources, sheet=sheet, everything=everything
     )
-    _say(f"{undone:,} changes undone; the dataset is rewritten: {opened.dataset_path()}")
+    say(f"{undone:,} changes undone; the dataset is rewritten: {opened.dataset_path()}")
 
 
 @cli.command()
@@ -205,127 +177,11 @@ def cancel(run: str) -> None:
     """Cancel what a provider's batch API still holds of a run."""
     from llm_relabel import engine
 
-    _say(engine.cancel_run(Path(run)))
+    say(engine.cancel_run(Path(run)))
 
 
-class _EitherOrder(click.Group):
-    """A group whose commands take RUN, written after the command's word or before it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """`RUN sample ...` is read as `sample RUN ...`."""
-        if len(args) > 1 and args[0] not in self.commands and args[1] in self.commands:
-            args = [args[1], args[0], *args[2:]]
-        return super().parse_args(ctx, args)
-
-
-@cli.group(cls=_EitherOrder, short_help="Let people check blindly, or judge.")
-def review() -> None:
-    """Blind spot-checks by people, and the questions of the judge `people`."""
-
-
-_which = click.option(
-    "--judge/--spot-checks", "as_judge", default=None,
-    help="The questions of the judge `people`, or the blind spot-checks [default: the questions "
-    "where people judge and some are there].",
-)  # fmt: skip
-
-
-@review.command("sample")
-@click.argument("run", type=click.Path())
-@click.option(
-    "--size", type=click.IntRange(min=0), default=100, show_default=True,
-    help="How many more items to draw at random.",
-)  # fmt: skip
-@click.option(
-    "--effort", type=click.IntRange(min=0), default=0, metavar="N",
-    help="Besides, up to N items whose judge abstained or was overruled.",
-)  # fmt: skip
-def review_sample(run: str, size: int, effort: int) -> None:
-    """Draw items for people to look at. Again, it adds to them."""
-    from llm_relabel.review import Review, draw_sample
-
-    _say(draw_sample(Review(Path(run)), size, effort).told())
-
-
-@review.command("export")
-@click.argument("run", type=click.Path())
-@click.option(
-    "--format", "kind", type=click.Choice(["csv", "jsonl", "label-studio", "argilla"]),
-    help="[default: jsonl for a file named so, otherwise csv]",
-)  # fmt: skip
-@click.option("-o", "--output", required=True, help="The file to write.")
-@click.option("--reviewer", help="Leave out what this person has answered already.")
-@_which
-def review_export(
-    run: str, kind: str | None, output: str, reviewer: str | None, as_judge: bool | None
-) -> None:
-    """Write the items to review for a spreadsheet or a labeling tool."""
-    from llm_relabel.review import export_items, open_review
-
-    _say(export_items(open_review(Path(run), as_judge), Path(output), kind, reviewer))
-
-
-@review.command("import", short_help="Take over the answers in a file.")
-@click.argument("run", type=click.Path())
-@click.argument("file", type=click.Path())
-@click.option("--reviewer", help="Who answered; a labeling tool's export names its annotators.")
-@_which
-def review_import(run: str, file: str, reviewer: str | None, as_judge: bool | None) -> None:
-    """Take over the answers in FILE: CSV, JSONL, Label Studio's or Argilla's export."""
-    from llm_relabel.review import import_answers, open_review
-
-    opened = open_review(Path(run), as_judge, must_say=True)
-    _say(import_answers(opened, Path(file), reviewer).told())
-
-
-@review.command("serve")
-@click.argument("run", type=click.Path())
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
-@click.option("--reviewer", default="reviewer", show_default=True, help="Who answers.")
-@_which
-def review_serve(run: str, port: int, reviewer: str, as_judge: bool | None) -> None:
-    """Review on a page in your browser, on this machine only. Each answer is kept at once."""
-    from llm_relabel.review.server import serve
-
-    serve(Path(run), reviewer, port, _say, as_judge=as_judge)
-
-
-@cli.group(short_help="The verdict cache, shared by all runs.")
-def cache() -> None:
-    """The verdict cache, shared by all runs (folder: LLM_RELABEL_CACHE)."""
-
-
-@cache.command()
-def stats() -> None:
-    """What the cache holds."""
-    from llm_relabel.files.cache_store import cache_folder
-    from llm_relabel.judge.cache import VerdictCache
-
-    verdicts = VerdictCache(cache_folder())
-    _say(f"{len(verdicts):,} verdicts, {verdicts.volume() / 1e6:.1f} MB in {verdicts.folder}")
-    verdicts.close()
-
-
-@cache.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def clear(yes: bool) -> None:
-    """Forget every cached verdict; the next run pays for them again."""
-    from llm_relabel.files.cache_store import cache_folder
-    from llm_relabel.judge.cache import VerdictCache
-
-    verdicts = VerdictCache(cache_folder())
-    if not yes:
-        click.confirm(f"Forget {len(verdicts):,} paid verdicts?", abort=True)
-    _say(f"{verdicts.clear():,} verdicts forgotten")
-    verdicts.close()
-
-
-cli.add_command(help_)
-
-
-def _say(text: str, *, err: bool = False) -> None:
-    """Print for people. Data may be in it: nothing of that reaches the terminal as a command."""
-    click.echo(visible(text), err=err)
+for _command in (evaluate_, review, cache, help_):
+    cli.add_command(_command)
 
 
 def main() -> None:
@@ -343,18 +199,18 @@ def _exit_code() -> int:
         error.show()
         return BAD_INPUT
     except Paused as pause:
-        _say(f"Paused: {pause}", err=True)
+        say(f"Paused: {pause}", err=True)
         return PAUSED
     except RelabelError as error:
-        _say(f"Error: {error}", err=True)
+        say(f"Error: {error}", err=True)
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        _say("Interrupted; the same command goes on.", err=True)
+        say("Interrupted; the same command goes on.", err=True)
         return INTERRUPTED
     except BrokenPipeError:
         return DONE
     except Exception:
-        _say(
+        say(
             f"A fault of llm_relabel {__version__}, not of your data. Please report this:\n\n"
             + traceback.format_exc(),
             err=True,

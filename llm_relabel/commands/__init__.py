@@ -1,1 +1,1 @@
-"""The commands that have a file of their own, and the order in which `--help` lists all."""
+"""Commands with a file of their own, how they speak, and the order that `--help` lists all in."""
