@@ -39,7 +39,10 @@ ITEMS, CACHED = 2_000, 10_000
 FUSION = """
 import sys, time
 import numpy as np
-from llm_relabel.evidence.fusion import Source, fuse
+try:
+    from llm_relabel.evidence.fusion import SourceCodes, fuse
+except ImportError:  # as it was called until November 2026
+    from llm_relabel.fusion import Source as SourceCodes, fuse
 rows, classes, kinds = 1_000_000, int(sys.argv[1]), int(sys.argv[2])
 rng = np.random.default_rng(0)
 truth = rng.integers(0, classes, rows)
@@ -60,11 +63,11 @@ known = np.full(rows, -1, dtype=np.int32)
 kind = np.arange(rows) % kinds
 began = time.process_time()
 if kinds == 1:
-    fuse([Source(name, each) for name, each in codes.items()], probs)
+    fuse([SourceCodes(name, each) for name, each in codes.items()], probs)
 elif fuse_units is None:
     for number in range(kinds):
         here = np.flatnonzero(kind == number)
-        fuse([Source(name, each[here]) for name, each in codes.items()], probs[here],
+        fuse([SourceCodes(name, each[here]) for name, each in codes.items()], probs[here],
              known=known[here])
 else:
     values = tuple(range(classes))

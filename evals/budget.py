@@ -32,7 +32,7 @@ from noise import flip
 from sets import RECORDED, RecordedSet, read_set, write_job
 
 from llm_relabel.config.job import load_job
-from llm_relabel.evidence.beliefs import Beliefs, Said, believe
+from llm_relabel.evidence.beliefs import Beliefs, JudgeVotes, believe
 from llm_relabel.prepared import prepare
 from llm_relabel.records import LabelIssue
 from llm_relabel.rounds.allocate import Allocation
@@ -65,7 +65,7 @@ class Round:
     def believed(self, issues: Sequence[LabelIssue]) -> Beliefs:
         """What all evidence says after these calls."""
         heard = {issue.row: self.said[issue.row] for issue in issues if issue.row in self.said}
-        said = {f"{self.judge}, referenced": Said(heard)} if heard else {}
+        said = {f"{self.judge}, referenced": JudgeVotes(heard)} if heard else {}
         return believe(self.predicted, said)
 
     def right(self, issues: Sequence[LabelIssue]) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 from machine import facts, keep
 from numpy.typing import NDArray
 
-from llm_relabel.evidence.fusion import Source, fuse
+from llm_relabel.evidence.fusion import SourceCodes, fuse
 
 
 def main() -> None:
@@ -42,8 +42,8 @@ def main() -> None:
     probs[np.arange(rows), guess] += 2
     probs /= probs.sum(axis=1, keepdims=True)
     sources = [
-        Source("given", said(0.8, 1.0)), Source("one", said(0.85, 1 / 3)),
-        Source("two", said(0.7, 0.1)),
+        SourceCodes("given", said(0.8, 1.0)), SourceCodes("one", said(0.85, 1 / 3)),
+        SourceCodes("two", said(0.7, 0.1)),
     ]  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()

@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sets import RECORDED, read_set, write_job
 
-from llm_relabel.audit import Audits, Evidence, certify, choose
+from llm_relabel.audit import AuditEvidence, Audits, certify, choose
 from llm_relabel.config.definitions import load_definitions
 from llm_relabel.config.job import load_job
-from llm_relabel.evidence.beliefs import Said, believe
+from llm_relabel.evidence.beliefs import JudgeVotes, believe
 from llm_relabel.people.sampling import allocate, strata_of
 from llm_relabel.prepared import prepare
 from llm_relabel.rounds.train import train
@@ -46,8 +46,8 @@ AUDITS = 100
 SIZES = (50, 100, 200)
 
 
-class Remembering(Evidence):
-    """Evidence that works each set of candidates out once, for the choice with and without gate."""
+class Remembering(AuditEvidence):
+    """Works each set of candidates out once, for the choice with and without gate."""
 
     def candidates(self, people: Any) -> dict[str, Labels]:
         kept: dict[Any, dict[str, Labels]] = self.__dict__.setdefault("_kept", {})
@@ -73,8 +73,8 @@ def evidence_of(name: str) -> list[tuple[str, Remembering, Labels]]:
         first = train(prepared, model, given)
         doubted_first = differs(given, first.labels)
         for judge, answers in one.answers.items():
-            said = Said({prepared.row_of[i]: (label, None) for i, label in answers.items()})
-            doubted = Said({r: t for r, t in said.answers.items() if doubted_first[r]})
+            said = JudgeVotes({prepared.row_of[i]: (label, None) for i, label in answers.items()})
+            doubted = JudgeVotes({r: t for r, t in said.answers.items() if doubted_first[r]})
             fused = believe(first, {judge: doubted}).labels
             second = train(prepared, model, fused)
             both = doubted_first | differs(fused, second.labels)
@@ -82,7 +82,7 @@ def evidence_of(name: str) -> list[tuple[str, Remembering, Labels]]:
     return found
 
 
-def draw(evidence: Evidence, gold: Labels, size: int, rng: np.random.Generator) -> Audits:
+def draw(evidence: AuditEvidence, gold: Labels, size: int, rng: np.random.Generator) -> Audits:
     """A blind sample as the program draws it, answered from gold."""
     some = {n: evidence.of_doubted(each) for n, each in evidence.said.items()}
     beliefs = believe(evidence.predicted, some)
@@ -147,7 +147,7 @@ def score(case: tuple[str, str, Remembering, Labels, int]) -> list[dict[str, Any
     return found
 
 
-def without(name: str, judge: str, evidence: Evidence, gold: Labels) -> dict[str, Any]:
+def without(name: str, judge: str, evidence: AuditEvidence, gold: Labels) -> dict[str, Any]:
     """The default without spot-checks, on all items with gold."""
     candidates = evidence.candidates({})
     known = has_label(gold)
@@ -176,7 +176,7 @@ def cover(case: tuple[int, int, int]) -> int:
 
 
 class _Fixed:
-    """Evidence whose policies are given: no learning, so that a simulation takes no time."""
+    """AuditEvidence whose policies are given: no learning, so that a simulation takes no time."""
 
     def __init__(self, given: Labels, policies: dict[str, Labels]) -> None:
         self.task, self.given, self._policies = ABC, given, policies

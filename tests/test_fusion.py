@@ -15,7 +15,7 @@ from loopback import LoopbackServer, Received
 from numpy.typing import NDArray
 
 import llm_relabel as lr
-from llm_relabel.evidence.fusion import Source, fuse
+from llm_relabel.evidence.fusion import SourceCodes, fuse
 
 Codes = NDArray[np.int32]
 
@@ -43,7 +43,7 @@ class World:
 
 def test_how_right_each_source_is_is_found_without_any_truth() -> None:
     world = World(6000, 4)
-    sources = [Source("given", world.said(0.7)), Source("judge", world.said(0.85, 0.5))]
+    sources = [SourceCodes("given", world.said(0.7)), SourceCodes("judge", world.said(0.85, 0.5))]
     fused = fuse(sources, world.model(0.8, 0.5))
     assert fused.accuracy["given"] == pytest.approx(0.7, abs=0.02)
     assert fused.accuracy["judge"] == pytest.approx(0.85, abs=0.02)
@@ -57,7 +57,7 @@ def test_how_right_each_source_is_is_found_without_any_truth() -> None:
 def test_a_bad_judge_is_not_followed() -> None:
     """Replacing would leave 30%; the labels must not get worse than they came."""
     world = World(5000, 5, seed=1)
-    sources = [Source("given", world.said(0.8)), Source("judge", world.said(0.3))]
+    sources = [SourceCodes("given", world.said(0.8)), SourceCodes("judge", world.said(0.3))]
     fused = fuse(sources, world.model(0.85, 0.4))
     assert (fused.posterior.argmax(1) == world.truth).mean() > 0.81
     assert fused.accuracy["judge"] < 0.4
@@ -69,7 +69,9 @@ def test_a_class_that_is_often_mistaken_is_learned_as_such() -> None:
     judge = world.said(0.95)
     swapped = (world.truth == 0) & (world.rng.random(world.rows) < 0.5)
     judge[swapped] = 1
-    fused = fuse([Source("given", world.said(0.75)), Source("judge", judge)], world.model(0.8, 0.8))
+    fused = fuse(
+        [SourceCodes("given", world.said(0.75)), SourceCodes("judge", judge)], world.model(0.8, 0.8)
+    )
     confusion = fused.confusion["judge"]
     assert confusion[0, 1] == pytest.approx(0.5, abs=0.06)
     assert confusion[1, 1] > 0.85
@@ -79,7 +81,7 @@ def test_a_persons_label_is_final_and_teaches() -> None:
     world = World(400, 3, seed=3)
     known = np.full(world.rows, -1, dtype=np.int32)
     known[:100] = (world.truth[:100] + 1) % 3
-    fused = fuse([Source("given", world.said(0.9))], world.model(0.9, 0.9), known=known)
+    fused = fuse([SourceCodes("given", world.said(0.9))], world.model(0.9, 0.9), known=known)
     assert (fused.posterior[:100].argmax(1) == known[:100]).all()
     assert fused.posterior[:100].max(1) == pytest.approx(1.0)
 
@@ -94,7 +96,7 @@ def test_any_input_gives_distributions(
 ) -> None:
     world = World(rows, classes, seed)
     probs = world.rng.dirichlet(np.full(classes, 0.3), rows).astype(np.float32)
-    sources = [Source(f"s{n}", world.said(0.5, spoken)) for n in range(judges + 1)]
+    sources = [SourceCodes(f"s{n}", world.said(0.5, spoken)) for n in range(judges + 1)]
     posterior = fuse(sources, probs).posterior
     assert posterior.shape == (rows, classes)
     assert np.isfinite(posterior).all()

@@ -18,7 +18,7 @@ from test_review import fill
 import llm_relabel as lr
 from llm_relabel.cli import main
 from llm_relabel.files.sheets import read_sheet
-from llm_relabel.people.folder import Given
+from llm_relabel.people.folder import PersonsAnswer
 from llm_relabel.review import Questions, Review, draw_sample, read_answers
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")  # the sdk's own
@@ -42,7 +42,7 @@ def waited_for(work: toy.Work) -> Questions:
 def say(review: Review, answers: dict[str, Any], reviewer: str = "ann", note: str = "") -> None:
     """Answer as the page does; None is unsure."""
     asked = review.folder.asked()
-    given = [Given(i, reviewer, a, a is None, note) for i, a in answers.items()]
+    given = [PersonsAnswer(i, reviewer, a, a is None, note) for i, a in answers.items()]
     with review.folder.held():
         review.folder.append_answers(given, asked)
 

@@ -10,7 +10,7 @@ import toy
 import yaml
 
 import llm_relabel as lr
-from llm_relabel.evidence.fusion import Source, fuse
+from llm_relabel.evidence.fusion import SourceCodes, fuse
 from llm_relabel.models.parts import encoder
 
 
@@ -80,7 +80,7 @@ def test_units_that_nobody_named_teach_what_none_means() -> None:
     true = rng.random(3000) < 0.15  # of the places where a span might be
     said = [np.where(rng.random(3000) < 0.9, true, rng.random(3000) < 0.15) for _ in range(3)]
     named = said[0] | said[1] | said[2]
-    sources = [Source(str(n), each[named].astype(np.int32)) for n, each in enumerate(said)]
+    sources = [SourceCodes(str(n), each[named].astype(np.int32)) for n, each in enumerate(said)]
     flat = np.full((int(named.sum()), 2), 0.5, dtype=np.float32)
     unseen = float((~named).sum())
     told = {

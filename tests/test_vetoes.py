@@ -79,7 +79,7 @@ def audited(rows: Sequence[int], right: Sequence[int], *, strata: Sequence[int])
     values = np.array(right, dtype=np.float64)
     choice = Choice(
         policy="fuse", labels=labels, rejected=np.zeros(len(rows), dtype=bool), estimates={}, p=1.0,
-        gate=[], right=values, right_as_chosen=values, unaided=labels,
+        gate=[], right=values, right_as_chosen=values, without_spot_checks=labels,
     )  # fmt: skip
     audits = Audits(np.array(rows), labels, np.array(strata), np.array([90.0, 10.0]))
     return Audited({}, choice, {}, audits)

@@ -6,7 +6,7 @@ result by audits that did not choose it; `run_checks.py` brings all of it to a r
 `settling.py` foresees how many it takes.
 """
 
-from llm_relabel.audit.candidates import Evidence
+from llm_relabel.audit.candidates import AuditEvidence
 from llm_relabel.audit.certificate import as_written, certify
 from llm_relabel.audit.checks import Audits
 from llm_relabel.audit.choosing import Choice, choose
@@ -14,10 +14,10 @@ from llm_relabel.audit.run_checks import Audited, decide_by
 from llm_relabel.audit.settling import spot_checks_to_settle
 
 __all__ = [
+    "AuditEvidence",
     "Audited",
     "Audits",
     "Choice",
-    "Evidence",
     "as_written",
     "certify",
     "choose",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from llm_relabel.evidence.beliefs import Said, believe
+from llm_relabel.evidence.beliefs import JudgeVotes, believe
 from llm_relabel.evidence.fusion import FLOOR
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.tasks import Task, is_one_choice
@@ -24,14 +24,14 @@ FEWEST_TO_FIT = 10
 
 
 @dataclass(frozen=True)
-class Evidence:
+class AuditEvidence:
     """All that policies decide from. `doubted` (rows,) bool: the small model contradicts the label.
 
     `said` holds what every judge said, `predicted` what the small model does.
     """
 
     predicted: Predicted
-    said: Mapping[str, Said]
+    said: Mapping[str, JudgeVotes]
     doubted: NDArray[np.bool_]
 
     @property
@@ -68,9 +68,9 @@ class Evidence:
             found["pool"] = pool
         return {name: found[name] for name in ORDER if name in found}
 
-    def of_doubted(self, said: Said) -> Said:
+    def of_doubted(self, said: JudgeVotes) -> JudgeVotes:
         """What was said of the rows that the small model doubts."""
-        return Said({row: told for row, told in said.answers.items() if self.doubted[row]})
+        return JudgeVotes({row: told for row, told in said.answers.items() if self.doubted[row]})
 
     @cached_property
     def _verdicts(self) -> Labels:

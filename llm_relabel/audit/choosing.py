@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llm_relabel.agreement.intervals import lower_bounds
 from llm_relabel.agreement.paired import mcnemar
-from llm_relabel.audit.candidates import Evidence
+from llm_relabel.audit.candidates import AuditEvidence
 from llm_relabel.audit.checks import FOLDS, Audits, Values
 from llm_relabel.tasks import is_one_choice
 from llm_relabel.units import Labels, differs, has_label
@@ -31,8 +31,8 @@ class Choice:
     exact p-value of the chosen policy against keeping the given labels; `gate` says for each
     group of changes what the audits showed. `right` (n,) is whether each audit found the label
     right that the same procedure gave without that audit: it certifies. `right_as_chosen` (n,)
-    lets each audit have its part in the choice and the gate. `unaided` (n,) are the labels that
-    the audited rows would have if people had not answered on them.
+    lets each audit have its part in the choice and the gate. `without_spot_checks` (n,) are
+    the labels that the audited rows would have if people had not answered on them.
     """
 
     policy: str
@@ -43,7 +43,7 @@ class Choice:
     gate: list[dict[str, Any]]
     right: Values
     right_as_chosen: Values
-    unaided: Labels
+    without_spot_checks: Labels
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class _Seen:
 
 
 def choose(
-    evidence: Evidence, audits: Audits, *, policy: str = "auto", min_precision: float | None = None,
-    gated: bool = True, seed: int = 0,
+    evidence: AuditEvidence, audits: Audits, *, policy: str = "auto",
+    min_precision: float | None = None, gated: bool = True, seed: int = 0,
 ) -> Choice:  # fmt: skip
     """Choose among all policies (`auto`) or gate one of them, by cross-fitted audits."""
     task, given = evidence.task, evidence.given
@@ -84,7 +84,9 @@ def choose(
         gate=gate.told(seen[final]) if gated else [],
         right=_without_itself(audits, gate, [seen[name] for name in names], old),
         right_as_chosen=right,
-        unaided=_unaided(seen[final], gate.passes(seen[final]), given, audits),
+        without_spot_checks=_without_spot_checks(
+            seen[final], gate.passes(seen[final]), given, audits
+        ),
     )
 
 
@@ -111,13 +113,13 @@ def _gated(seen: _Seen, passes: Mask, old: Values) -> Values:
     return np.where((seen.group < 0) | passes[seen.group], seen.right, old)
 
 
-def _unaided(seen: _Seen, passes: Mask, given: Labels, audits: Audits) -> Labels:
+def _without_spot_checks(seen: _Seen, passes: Mask, given: Labels, audits: Audits) -> Labels:
     """The labels of the audited rows that the gate leaves, learned without each."""
     applied = (seen.group < 0) | passes[seen.group]
     return np.where(applied, seen.labels, given[audits.rows])
 
 
-def _cross_fitted(evidence: Evidence, audits: Audits, seed: int) -> dict[str, _Seen]:
+def _cross_fitted(evidence: AuditEvidence, audits: Audits, seed: int) -> dict[str, _Seen]:
     """Every policy at the audited rows, each row's labels learned from the other folds."""
     folds, rows = audits.folds(seed), audits.rows
     seen: dict[str, _Seen] = {}
@@ -216,7 +218,7 @@ def _decisive(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(counts[..., 2] + counts[..., 3])
 
 
-def _groups(evidence: Evidence, labels: Labels) -> NDArray[np.int64]:
+def _groups(evidence: AuditEvidence, labels: Labels) -> NDArray[np.int64]:
     """(rows,) the group of each change of a label, -1 where nothing changes or none was."""
     task, given = evidence.task, evidence.given
     changed = has_label(given) & has_label(labels) & differs(given, labels)

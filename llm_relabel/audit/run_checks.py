@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from llm_relabel.agreement.intervals import TOO_FEW
-from llm_relabel.audit.candidates import Evidence
+from llm_relabel.audit.candidates import AuditEvidence
 from llm_relabel.audit.certificate import certify
 from llm_relabel.audit.checks import Audits, make_audits
 from llm_relabel.audit.choosing import Choice, choose
 from llm_relabel.prepared import Prepared
-from llm_relabel.review import Asked, SpotCheck
+from llm_relabel.review import DrawnItem, SpotCheck
 from llm_relabel.units import Labels, LabelValue
 
 COUNTS = ("answered", "unsure", "drawn_at_random", "unanswered")
@@ -94,8 +94,8 @@ class Audited:
 
 
 def decide_by(
-    checks: list[SpotCheck], unanswered: list[Asked], number: int, prepared: Prepared,
-    evidence: Evidence,
+    checks: list[SpotCheck], unanswered: list[DrawnItem], number: int, prepared: Prepared,
+    evidence: AuditEvidence,
 ) -> Audited | None:  # fmt: skip
     """Choose policy and changes of round `number` by the spot-checks that were drawn by then.
 
@@ -103,11 +103,11 @@ def decide_by(
     conflicts give their own labels and say nothing of other rows; so do answers that were not
     blind.
     """
-    heard = [check for check in checks if check.round <= number and check.answer is not None]
-    if not heard:
+    usable = [check for check in checks if check.round <= number and check.answer is not None]
+    if not usable:
         return None
     row_of, section = prepared.row_of, prepared.job.decide
-    people = {row_of[check.id]: check.answer for check in heard}
+    people = {row_of[check.id]: check.answer for check in usable}
     drawn = [
         check
         for check in checks
@@ -116,7 +116,7 @@ def decide_by(
     left = [item for item in unanswered if item.round <= number]
     answered = sum(check.answer is not None for check in drawn)
     facts = SpotCheckFacts(
-        answered=len(heard),
+        answered=len(usable),
         unsure=sum(check.answer is None and check.round <= number for check in checks),
         drawn_at_random=answered,
         unanswered=len(left),
@@ -152,6 +152,6 @@ def decide_by(
     return Audited(people, choice, facts, audits)
 
 
-def _cell(drawn: SpotCheck | Asked) -> tuple[str | None, float]:
+def _cell(drawn: SpotCheck | DrawnItem) -> tuple[str | None, float]:
     """A stratum and the chance that its rows were drawn with."""
     return drawn.stratum, round(drawn.inclusion_probability or 1.0, 9)

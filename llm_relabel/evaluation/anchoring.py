@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from llm_relabel.agreement.intervals import bootstrapped, share
 from llm_relabel.agreement.paired import mcnemar
-from llm_relabel.evaluation.asking import Desk, as_issues
+from llm_relabel.evaluation.asking import VariantAsker, as_issues
 from llm_relabel.evaluation.gold_set import GoldSet
 from llm_relabel.records import Ask, Evidence, LabelIssue, Verdict
 from llm_relabel.rounds.ask import AskPlanner
@@ -45,7 +45,7 @@ class Subject:
     asks: Mapping[str, Ask]
 
 
-def run_arms(desk: Desk, gold: GoldSet, count: int) -> dict[str, Any]:
+def run_arms(desk: VariantAsker, gold: GoldSet, count: int) -> dict[str, Any]:
     """The rates of every language model among the desk's judges, on `count` items with gold."""
     prepared = desk.variant.prepared
     judges = [judge.name for judge in desk.judges if judge.is_llm]
@@ -64,7 +64,9 @@ def run_arms(desk: Desk, gold: GoldSet, count: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _subjects(desk: Desk, gold: GoldSet, places: Sequence[int], judge: str) -> list[Subject]:
+def _subjects(
+    desk: VariantAsker, gold: GoldSet, places: Sequence[int], judge: str
+) -> list[Subject]:
     prepared, predicted = desk.variant.prepared, desk.variant.predicted
     task, found = prepared.task, []
     planner = AskPlanner(prepared, 0, predicted)

@@ -125,7 +125,7 @@ def variant_of(base: Variant, path: Path, name: str) -> Variant:
     return Variant(name, prepared, predicted)
 
 
-class Desk:
+class VariantAsker:
     """Asks the judges of one variant and keeps every verdict in the evaluation's folder."""
 
     def __init__(
@@ -153,7 +153,7 @@ class Desk:
         states = {
             judge.name: prepared.labels_sha256(prepared.given)
             for judge in self.judges
-            if not judge.settled
+            if not judge.repeatable
         }
         planner = AskPlanner(prepared, 0, self.variant.predicted, states)
         issues = as_issues(prepared, self.variant.predicted, rows)
@@ -214,7 +214,9 @@ class Desk:
         return found
 
 
-def open_desk(variant: Variant, folder: Path, loop: asyncio.Runner, progress: Progress) -> Desk:
+def open_desk(
+    variant: Variant, folder: Path, loop: asyncio.Runner, progress: Progress
+) -> VariantAsker:
     """The judges of a variant, ready; what earlier processes paid in `folder` counts."""
     prepared = variant.prepared
     model = prepared.small_model(_unheard)
@@ -223,7 +225,7 @@ def open_desk(variant: Variant, folder: Path, loop: asyncio.Runner, progress: Pr
         prepared.job, prepared.task, prepared.definitions,
         cache=prepared.cache, model=model, spent=spent, folder=folder,
     )  # fmt: skip
-    return Desk(variant, judges, folder, loop, progress)
+    return VariantAsker(variant, judges, folder, loop, progress)
 
 
 def _fingerprints(prepared: Prepared) -> dict[str, str]:
@@ -258,5 +260,12 @@ def _unheard(done: int, total: int) -> None:
 
 
 __all__: Sequence[str] = (
-    "OWN", "VERDICTS", "Desk", "Variant", "as_issues", "job_to_evaluate", "open_desk", "variant_of",
+    "OWN",
+    "VERDICTS",
+    "Variant",
+    "VariantAsker",
+    "as_issues",
+    "job_to_evaluate",
+    "open_desk",
+    "variant_of",
 )  # fmt: skip

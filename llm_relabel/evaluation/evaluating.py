@@ -15,7 +15,14 @@ from llm_relabel.config.job import Job, open_job
 from llm_relabel.errors import JobError
 from llm_relabel.evaluation import writing
 from llm_relabel.evaluation.anchoring import run_arms
-from llm_relabel.evaluation.asking import OWN, Desk, Variant, job_to_evaluate, open_desk, variant_of
+from llm_relabel.evaluation.asking import (
+    OWN,
+    Variant,
+    VariantAsker,
+    job_to_evaluate,
+    open_desk,
+    variant_of,
+)
 from llm_relabel.evaluation.figures import answers_of, compare
 from llm_relabel.evaluation.gold_set import GoldSet, read_gold
 from llm_relabel.evidence.predicted import Predicted
@@ -173,7 +180,9 @@ class _Evaluation:
             finally:
                 loop.run(desk.judges.aclose())
 
-    def _keep(self, desk: Desk, gold: GoldSet, name: str, verdicts: Mapping[str, Verdict]) -> None:
+    def _keep(
+        self, desk: VariantAsker, gold: GoldSet, name: str, verdicts: Mapping[str, Verdict]
+    ) -> None:
         prepared = desk.variant.prepared
         ids = prepared.dataset.ids
         wanted = [ids[row].as_py() for row in gold.rows.tolist()]

@@ -41,7 +41,7 @@ FEWEST_OF_A_HALF = 100
 
 
 @dataclass(frozen=True)
-class Said:
+class JudgeVotes:
     """Everything that one judge said in one evidence arm: row -> (label, stated confidence).
 
     The label is None where it abstained or failed.
@@ -55,9 +55,9 @@ class Beliefs:
     """`labels` (rows,) is what the evidence together says, `probs` how much it believes.
 
     `probs` is (units, K): each unit's distribution over the values of its kind. `judged` (rows,)
-    says whether any judge was asked, `silent` whether none of those gave an answer. `told` are the
-    label columns that judges gave. `accuracy` estimates how often each source is right, without a
-    guarantee. `confusions` holds for each kind every source's P(said | true) and of how many rows
+    says whether any judge was asked, `silent` whether none of those gave an answer. `judge_labels`
+    are the label columns that judges gave. `accuracy` estimates how often each source is right,
+    without a guarantee. `confusions` holds for each kind every source's P(said | true) and of how many rows
     it spoke.
     """
 
@@ -67,7 +67,7 @@ class Beliefs:
     probs: NDArray[np.float32]
     judged: NDArray[np.bool_]
     silent: NDArray[np.bool_]
-    told: tuple[Labels, ...]
+    judge_labels: tuple[Labels, ...]
     accuracy: Mapping[str, float]
     confusions: tuple[Mapping[str, tuple[NDArray[np.float64], float]], ...]
     model_weight: float
@@ -76,7 +76,7 @@ class Beliefs:
     def overruled(self, labels: Labels) -> NDArray[np.bool_]:
         """(rows,) bool: whether a judge said something else than `labels`."""
         found = np.zeros(len(self.judged), dtype=np.bool_)
-        for each in self.told:
+        for each in self.judge_labels:
             found |= has_label(each) & differs(each, labels)
         return found
 
@@ -88,7 +88,7 @@ class Beliefs:
 def gather(
     asks: Iterable[Mapping[str, Any]], verdicts: Mapping[str, Verdict], task: Task,
     row_of: Mapping[str, int],
-) -> dict[str, Said]:  # fmt: skip
+) -> dict[str, JudgeVotes]:  # fmt: skip
     """What each judge said in each evidence arm, over all rounds; controls are left out.
 
     Several verdicts of one judge on one row (samples, a later round) are one vote: the label
@@ -103,15 +103,17 @@ def gather(
             continue  # nobody was asked
         name = f"{line['judge']}, {line['evidence']}"
         votes.setdefault(name, {}).setdefault(row_of[line["id"]], []).append(verdict)
-    said: dict[str, Said] = {}
+    said: dict[str, JudgeVotes] = {}
     for name, by_row in votes.items():
-        said[name] = Said({row: combine_votes(task, theirs) for row, theirs in by_row.items()})
+        said[name] = JudgeVotes(
+            {row: combine_votes(task, theirs) for row, theirs in by_row.items()}
+        )
     return said
 
 
 def believe(
     predicted: Predicted,
-    said: Mapping[str, Said],
+    said: Mapping[str, JudgeVotes],
     people: Mapping[int, LabelValue] | None = None,
 ) -> Beliefs:
     """Fuse the given labels, the small model and every judge; `people` are final, by row."""
@@ -134,9 +136,9 @@ def believe(
     fused = fuse_units(units, codes, beliefs, task.codes(units, checked))
     labels = task.labels(units, best(fused.posterior))
     labels[has_label(checked)] = checked[has_label(checked)]
-    spoke = {name: float(has_label(told).sum()) for name, told in sources.items()}
+    spoke = {name: float(has_label(each).sum()) for name, each in sources.items()}
     accuracy = {name: fused.accuracy(name) for name, count in spoke.items() if count}
-    judges = {name: told for name, told in sources.items() if name != GIVEN}
+    judges = {name: each for name, each in sources.items() if name != GIVEN}
     return Beliefs(
         task=task,
         units=units,
@@ -144,7 +146,7 @@ def believe(
         probs=fused.posterior,
         judged=judged,
         silent=silent,
-        told=tuple(judges.values()),
+        judge_labels=tuple(judges.values()),
         accuracy=accuracy,
         confusions=tuple(
             {name: (each.confusion[name], count) for name, count in spoke.items()}
@@ -170,7 +172,7 @@ def save(path: Path, ids: pa.Array, beliefs: Beliefs, current: Labels, at_odds: 
     write_whole(path, sink.getvalue())
 
 
-def _halves(name: str, said: Said) -> list[tuple[str, Mapping[int, LabelValue]]]:
+def _halves(name: str, said: JudgeVotes) -> list[tuple[str, Mapping[int, LabelValue]]]:
     """A judge as one source; as two, the sure and the unsure, where its confidence says more."""
     answers = {row: label for row, (label, _) in said.answers.items() if label is not None}
     stated = {row: said.answers[row][1] for row in answers}

@@ -29,12 +29,12 @@ def doubts_of(
     believed to be right."""
     given, predicted = model.given, model.labels
     labeled = has_label(given)
-    heard = {
+    votes = {
         name: told
         for name, told in judges.items()
         if (has_label(told) & labeled).sum() >= FEWEST_JUDGED
     }
-    for name in heard:
+    for name in votes:
         if accuracy[name] < OFTEN_WRONG:
             yield (
                 f"all evidence together believes {name} right in only {accuracy[name]:.0%} of its "
@@ -47,7 +47,7 @@ def doubts_of(
             f"the small model hardly knows these labels (kappa {skill:.2f}, out of fold): it "
             "finds few of the wrong ones and its agreement with a judge means little"
         )
-    for name, told in heard.items():
+    for name, told in votes.items():
         spoken = has_label(told) & labeled
         third = differs(told, given) & differs(told, predicted) & spoken
         share = third.sum() / spoken.sum()

@@ -30,7 +30,7 @@ from scipy.sparse import csr_array
 from llm_relabel.units import Units
 
 ITERATIONS = 20
-SETTLED = 1e-4  # mean change of a posterior at which the EM ends
+CONVERGED = 1e-4  # mean change of a posterior at which the EM ends
 PRIOR_ROWS = 10.0  # what the one coin counts in each row of a matrix, in items
 COIN = (8.0, 2.0)  # right and wrong answers that every labeler is credited with beforehand
 MODEL_ROWS = 5.0  # what "the small model's probabilities are right as they are" counts, in items
@@ -46,7 +46,7 @@ Codes = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceCodes:
     """One labeler: (rows,) class codes, -1 where it says nothing."""
 
     name: str
@@ -97,7 +97,7 @@ def fuse_units(
     for number, kind in enumerate(units.kinds):
         here, width = units.of_kind(number), len(kind.values)
         fused = fuse(
-            [Source(name, each[here]) for name, each in codes.items()],
+            [SourceCodes(name, each[here]) for name, each in codes.items()],
             np.ascontiguousarray(beliefs[here, :width]),
             known=known[here],
             none=kind.none,
@@ -112,7 +112,7 @@ def fuse_units(
 
 
 def fuse(
-    sources: Sequence[Source], pred_probs: Floats, *, known: Codes | None = None,
+    sources: Sequence[SourceCodes], pred_probs: Floats, *, known: Codes | None = None,
     none: int | None = None, unseen: float = 0.0,
 ) -> Fused:  # fmt: skip
     """The posterior of every row from `pred_probs` (rows, classes) and at least one source.
@@ -144,7 +144,7 @@ def fuse(
         }
         model = _fit_model(log_model[fitted], before, model)
         posterior = _posterior(log_model, model, codes, confusion, part)
-        if np.abs(posterior[fitted] - before).sum(axis=1).mean() < SETTLED:
+        if np.abs(posterior[fitted] - before).sum(axis=1).mean() < CONVERGED:
             break
     if len(learned) < rows:
         codes = {source.name: source.codes for source in sources}

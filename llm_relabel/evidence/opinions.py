@@ -36,10 +36,10 @@ class Opinion:
     prompt_sha256: str | None
 
 
-Asked = tuple[Ask, Verdict]
+Answered = tuple[Ask, Verdict]
 
 
-def combine(task: Task, issue: LabelIssue, asked: Sequence[Asked]) -> Opinion:
+def combine(task: Task, issue: LabelIssue, asked: Sequence[Answered]) -> Opinion:
     """The opinion from all verdicts on one issue, at least one."""
     waves = sorted({ask.wave for ask, _ in asked}, reverse=True)
     for wave in waves:
@@ -79,7 +79,7 @@ def is_unsure(opinion: Opinion, below: float) -> bool:
 
 
 def _of_wave(
-    task: Task, issue: LabelIssue, votes: Sequence[Asked], asked: Sequence[Asked]
+    task: Task, issue: LabelIssue, votes: Sequence[Answered], asked: Sequence[Answered]
 ) -> Opinion:
     if len(votes) == 1:
         return _opinion(votes[0][1], asked)
@@ -129,7 +129,7 @@ def _vote(task: Task, issue: LabelIssue, answers: Sequence[Any], voters: int) ->
     return label_json(assembled(task, issue.current_label, decided))
 
 
-def _opinion(verdict: Verdict, asked: Sequence[Asked], **changed: Any) -> Opinion:
+def _opinion(verdict: Verdict, asked: Sequence[Answered], **changed: Any) -> Opinion:
     """The opinion that one verdict stands for, all asks named; `changed` fields win."""
     fields: dict[str, Any] = {
         "outcome": verdict.outcome,

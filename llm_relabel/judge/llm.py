@@ -66,7 +66,7 @@ class LLMJudge:
     """Asks one chat provider. Identical questions in flight are asked once."""
 
     is_llm = True
-    settled = True
+    repeatable = True
 
     def __init__(
         self,

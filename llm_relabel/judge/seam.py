@@ -46,7 +46,7 @@ class Judge(Protocol):
         ...
 
     @property
-    def settled(self) -> bool:
+    def repeatable(self) -> bool:
         """True where the same question always has the same verdict, whatever the round's labels."""
         ...
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_relabel.people.folder import PeopleFolder, majority, standing
-from llm_relabel.people.spot_checks import Asked, ReviewFolder
+from llm_relabel.people.spot_checks import DrawnItem, ReviewFolder
 from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.tasks import Task
 from llm_relabel.units import LabelValue, label_json
@@ -66,7 +66,7 @@ def read_answers(folder: RunFolder, task: Task) -> list[SpotCheck]:
     return checks
 
 
-def unanswered(folder: RunFolder) -> list[Asked]:
+def unanswered(folder: RunFolder) -> list[DrawnItem]:
     """The items that were drawn at random, and on which nobody has an answer that stands."""
     review = ReviewFolder(folder)
     done = {item_id for item_id, _ in standing(review.lines())}
@@ -112,9 +112,9 @@ def folder_agreement(folder: PeopleFolder[Any], task: Task, *, seed: int = 0) ->
     return people_agreement(matrix, len(names), seed=seed)
 
 
-def _drawn_then(line: Mapping[str, Any]) -> Asked:
+def _drawn_then(line: Mapping[str, Any]) -> DrawnItem:
     """How an item of no sample was chosen, as its answer has it."""
-    return Asked(
+    return DrawnItem(
         line["id"],
         line["unit"],
         line["stratum"],

@@ -24,7 +24,7 @@ from llm_relabel.units import LabelValue
 LOCK_SECONDS = 30.0  # a writer holds the lock for milliseconds; longer means that it hangs
 
 
-class Asked(Protocol):
+class AskedItem(Protocol):
     """One item that people are asked about."""
 
     @property
@@ -51,11 +51,11 @@ class Asked(Protocol):
         ...
 
 
-AskedItem = TypeVar("AskedItem", bound=Asked)
+AskedT = TypeVar("AskedT", bound=AskedItem)
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class PersonsAnswer:
     """What one reviewer says of one item: a label value as JSON, or that it cannot be told."""
 
     id: str
@@ -65,13 +65,13 @@ class Given:
     note: str = ""
 
 
-class PeopleFolder(Generic[AskedItem]):
+class PeopleFolder(Generic[AskedT]):
     """One such folder of a run. Reading needs no lock; appending happens in `held()`.
 
     Its lock is not the run's: people answer for hours, and the run may go on meanwhile.
     """
 
-    def __init__(self, path: Path, asked: str, kind: type[AskedItem]) -> None:
+    def __init__(self, path: Path, asked: str, kind: type[AskedT]) -> None:
         """`asked` is the file of what is asked, `kind` what a line of it is."""
         self.path = path
         self.asked_path = path / asked
@@ -95,7 +95,7 @@ class PeopleFolder(Generic[AskedItem]):
         finally:
             self._lock.release()
 
-    def asked(self) -> dict[str, AskedItem]:
+    def asked(self) -> dict[str, AskedT]:
         """Every item asked about, by id, in the order in which they were first asked."""
         return {line["id"]: self._kind.of(line) for line in read_lines(self.asked_path)}
 
@@ -103,19 +103,19 @@ class PeopleFolder(Generic[AskedItem]):
         """All lines of `answers.jsonl`, in order."""
         return list(read_lines(self.answers_path))
 
-    def append_asked(self, items: Iterable[AskedItem]) -> None:
+    def append_asked(self, items: Iterable[AskedT]) -> None:
         """Ask about more items, on the disk when this returns."""
         at = now()
         with Journal(self.asked_path) as log:
             log.extend([{**item.line(), "at": at} for item in items])
 
-    def append_answers(self, answers: Sequence[Given], asked: Mapping[str, AskedItem]) -> None:
+    def append_answers(self, answers: Sequence[PersonsAnswer], asked: Mapping[str, AskedT]) -> None:
         """Add answers to items of `asked`, all or none, on the disk when this returns."""
         at = now()
         with Journal(self.answers_path) as log:
             log.extend([_answer_line(given, asked[given.id], at) for given in answers])
 
-    def append_undo(self, item: AskedItem, reviewer: str) -> None:
+    def append_undo(self, item: AskedT, reviewer: str) -> None:
         """Take a reviewer's answer to an item back, on the disk when this returns."""
         line = {"id": item.id, "unit": item.unit, "reviewer": reviewer, "undo": True, "at": now()}
         with Journal(self.answers_path) as log:
@@ -152,7 +152,7 @@ def majority(answers: Sequence[LabelValue]) -> LabelValue:
     return None if tied else ranked[0][0]
 
 
-def _answer_line(given: Given, asked: Asked, at: str) -> dict[str, Any]:
+def _answer_line(given: PersonsAnswer, asked: AskedItem, at: str) -> dict[str, Any]:
     line: dict[str, Any] = {"id": given.id, "unit": asked.unit, "reviewer": given.reviewer}
     line |= {"unsure": True} if given.unsure else {"answer": given.answer}
     line |= {**asked.how(), "at": at}

@@ -11,7 +11,7 @@ from llm_relabel.people.folder import PeopleFolder, standing
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class QueuedAsk:
     """One item that waits for people. `candidates` are labels as JSON, in the order shown; none
     where the evidence is blind."""
 
@@ -21,7 +21,7 @@ class Question:
     round: int
 
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> Question:
+    def of(cls, line: Mapping[str, Any]) -> QueuedAsk:
         """What a line of the queue says."""
         return cls(line["id"], line["unit"], tuple(line["candidates"]), line["round"])
 
@@ -37,11 +37,11 @@ class Question:
         return {"blind": False, "candidates": list(self.candidates), "round": self.round}
 
 
-class QuestionFolder(PeopleFolder[Question]):
+class QuestionFolder(PeopleFolder[QueuedAsk]):
     """The folder `people` of one run: the queue of the judge `people`."""
 
     def __init__(self, run: Path) -> None:
-        super().__init__(run / "people", "questions.jsonl", Question)
+        super().__init__(run / "people", "questions.jsonl", QueuedAsk)
 
     def waiting(self) -> int:
         """How many questions nobody has answered."""

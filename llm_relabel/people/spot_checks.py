@@ -13,7 +13,7 @@ Purpose = Literal["sample", "attention"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DrawnItem:
     """One item that people are asked about, blind.
 
     `inclusion_probability` is the chance, before anything was drawn, that the item would be in
@@ -28,7 +28,7 @@ class Asked:
     round: int
 
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> Asked:
+    def of(cls, line: Mapping[str, Any]) -> DrawnItem:
         """What a line of the sample says."""
         return cls(**{name: line[name] for name in cls.__slots__})
 
@@ -46,8 +46,8 @@ class Asked:
         }
 
 
-class ReviewFolder(PeopleFolder[Asked]):
+class ReviewFolder(PeopleFolder[DrawnItem]):
     """The folder `review` of one run."""
 
     def __init__(self, run: RunFolder) -> None:
-        super().__init__(run.path / "review", "sample.jsonl", Asked)
+        super().__init__(run.path / "review", "sample.jsonl", DrawnItem)

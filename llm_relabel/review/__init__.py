@@ -12,15 +12,15 @@ from llm_relabel.people.answers import (
     reviewers_agreement,
     unanswered,
 )
-from llm_relabel.people.spot_checks import Asked
+from llm_relabel.people.spot_checks import DrawnItem
 from llm_relabel.review.drawing import Drawn, draw_sample, stratum_sizes
 from llm_relabel.review.exchange import EXPORTS, export_items, import_answers
 from llm_relabel.review.opening import Questions, Review, open_review
 
 __all__ = [
     "EXPORTS",
-    "Asked",
     "Drawn",
+    "DrawnItem",
     "Questions",
     "Review",
     "SpotCheck",

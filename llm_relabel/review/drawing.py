@@ -25,7 +25,7 @@ from llm_relabel.people.sampling import (
     inclusion_probabilities,
     strata_of,
 )
-from llm_relabel.people.spot_checks import Asked, ReviewFolder
+from llm_relabel.people.spot_checks import DrawnItem, ReviewFolder
 from llm_relabel.review.opening import Review
 from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.tasks import whole_item
@@ -90,9 +90,9 @@ def draw_sample(review: Review, size: int, effort: int = 0) -> Drawn:
         chances = inclusion_probabilities(list(strata.values()), list(drawn.values()))
         unit = whole_item(review.task)
 
-        def sampled(number: int, row: int) -> Asked:
+        def sampled(number: int, row: int) -> DrawnItem:
             stratum, chance = STRATA[strata[number][row]], float(chances[row])
-            return Asked(ids[row].as_py(), unit, stratum, chance, "sample", number)
+            return DrawnItem(ids[row].as_py(), unit, stratum, chance, "sample", number)
 
         current = [
             sampled(number, row)
@@ -105,7 +105,7 @@ def draw_sample(review: Review, size: int, effort: int = 0) -> Drawn:
         known = sampled_rows.copy()
         known[rows] = True
         chosen = _attention(newest, known | (here == OUTSIDE), effort)
-        lines += [Asked(ids[row].as_py(), unit, None, None, "attention", newest.round)
+        lines += [DrawnItem(ids[row].as_py(), unit, None, None, "attention", newest.round)
                   for row in chosen]  # fmt: skip
         _freeze(review, ids, newest.round, here)
         folder.append_asked(lines)

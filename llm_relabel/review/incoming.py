@@ -1,6 +1,7 @@
 """Answers out of a file, before they count: every one is checked, and all problems are told.
 
-The formats name what they found in a file as `Filled`; here it becomes `Given`, or a problem.
+The formats name what they found in a file as `Filled`; here it becomes a person's answer, or
+a problem.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.errors import DataError, nearest
-from llm_relabel.people.folder import Given, reviewer_name
+from llm_relabel.people.folder import PersonsAnswer, reviewer_name
 from llm_relabel.tasks import InvalidAnswer, Task, from_name, is_one_choice
 from llm_relabel.units import label_json
 
@@ -87,7 +88,7 @@ def checked(
     *,
     path: Path,
     reviewer: str | None,
-) -> tuple[list[Given], int]:
+) -> tuple[list[PersonsAnswer], int]:
     """The answers of a file, and how many items it leaves unanswered.
 
     `asked` are the ids under review, `known` those of them and others that the data has.
@@ -95,7 +96,7 @@ def checked(
     DataError with all problems.
     """
     problems: dict[str, list[str]] = {}
-    given: dict[tuple[str, str], tuple[Filled, Given]] = {}
+    given: dict[tuple[str, str], tuple[Filled, PersonsAnswer]] = {}
     empty = 0
     for each in sorted(filled, key=lambda one: one.at):
         item_id = each.id if isinstance(each.id, str) else str(each.id)
@@ -128,7 +129,7 @@ def checked(
             problems.setdefault("answers that cannot be used", []).append(told)
             continue
         name = reviewer_name(name)
-        one = Given(item_id, name, answer, each.otherwise == UNSURE, each.note.strip())
+        one = PersonsAnswer(item_id, name, answer, each.otherwise == UNSURE, each.note.strip())
         before = given.pop((item_id, name), None)
         if before is not None and _contradict(before, (each, one), reviewer):
             told = f"{each.where}: {item_id!r:.80} was {before[0].where}"
@@ -143,7 +144,7 @@ def checked(
 
 
 def _contradict(
-    before: tuple[Filled, Given], after: tuple[Filled, Given], reviewer: str | None
+    before: tuple[Filled, PersonsAnswer], after: tuple[Filled, PersonsAnswer], reviewer: str | None
 ) -> bool:
     """Whether two answers to one item cannot both be one person's. A later time is a second
     thought, and counts; two annotators of a tool are not one reviewer."""

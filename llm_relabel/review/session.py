@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from llm_relabel.errors import DataError
-from llm_relabel.people.folder import Given, reviewer_name, standing
+from llm_relabel.people.folder import PersonsAnswer, reviewer_name, standing
 from llm_relabel.review.opening import Review, Shown
 from llm_relabel.tasks import InvalidAnswer, by_name, from_name, is_one_choice
 from llm_relabel.units import label_json
@@ -85,7 +85,7 @@ class Session:
                     answer = label_json(from_name(self._review.task, said.get("answer")))
                 except InvalidAnswer as error:
                     raise DataError(str(error)) from error
-            given = Given(item_id, self.reviewer, answer, unsure, note.strip())
+            given = PersonsAnswer(item_id, self.reviewer, answer, unsure, note.strip())
             self._review.folder.append_answers([given], asked)
 
     def undo(self) -> dict[str, Any] | None:

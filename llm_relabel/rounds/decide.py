@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from llm_relabel.agreement import labels_after
-from llm_relabel.audit import Evidence, decide_by, spot_checks_to_settle
+from llm_relabel.audit import AuditEvidence, decide_by, spot_checks_to_settle
 from llm_relabel.evidence import beliefs
 from llm_relabel.evidence.beliefs import Beliefs
 from llm_relabel.files import journal
@@ -34,7 +34,7 @@ def stage(work: Work, state: RoundState) -> RoundState:
     doubted[list(state.doubted)] = True
     audited = decide_by(
         read_answers(work.run, prepared.task), unanswered(work.run), number, prepared,
-        Evidence(predicted, said, doubted),
+        AuditEvidence(predicted, said, doubted),
     )  # fmt: skip
     decided = work.deciding.decide(number, judged.issues, judged.opinions, believed, audited)
     if audited is None or audited.choice is None:

@@ -62,8 +62,8 @@ class Deciding:
         self.policy = policies.resolved_policy(prepared.job)
         # Labels as they were without people's answers on the drawn items. What is flagged and
         # asked comes from these: drawn items must be judged like all others to stand for them.
-        self.unaided = self.current
-        self.settled: set[int] = set()
+        self.without_spot_checks = self.current
+        self.answered_by_people: set[int] = set()
         self.frozen: set[int] = set()
         self._left: dict[int, list[LabelValue]] = {}
 
@@ -133,14 +133,14 @@ class Deciding:
     def _set_apart(self, audited: Audited | None) -> None:
         """Take people's answers on drawn items out of what later rounds flag and ask by; all
         others that people answered are not asked about again."""
-        self.unaided, self.settled = self.current, set()
+        self.without_spot_checks, self.answered_by_people = self.current, set()
         if audited is None:
             return
         drawn = list[int]() if audited.audits is None else audited.audits.rows.tolist()
-        self.settled = set(audited.people) - set(drawn)
+        self.answered_by_people = set(audited.people) - set(drawn)
         if audited.choice is not None:
-            self.unaided = self.current.copy()
-            self.unaided[drawn] = audited.choice.unaided
+            self.without_spot_checks = self.current.copy()
+            self.without_spot_checks[drawn] = audited.choice.without_spot_checks
 
     def _hear(self, number: int, people: Mapping[int, LabelValue], decided: Decided) -> None:
         """What people answered outranks everything and is final."""

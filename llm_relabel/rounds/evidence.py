@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from llm_relabel.evidence.beliefs import Beliefs, Said, believe, gather
+from llm_relabel.evidence.beliefs import Beliefs, JudgeVotes, believe, gather
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.rounds.state import Work
 from llm_relabel.run_folder.lines import latest
@@ -12,7 +12,7 @@ from llm_relabel.run_folder.lines import latest
 
 def believed_by(
     work: Work, number: int, predicted: Predicted, only: Collection[str] | None = None
-) -> tuple[dict[str, Said], Beliefs]:
+) -> tuple[dict[str, JudgeVotes], Beliefs]:
     """What was said by round `number`, in that round of `only` these ids, and what follows."""
     run, numbers = work.run, range(1, number + 1)
     said = gather(

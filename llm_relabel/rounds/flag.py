@@ -83,8 +83,8 @@ def stage(work: Work, state: RoundState) -> RoundState:
     predicted, deciding = state.predicted, work.deciding
     assert predicted is not None
     open_rows = ~work.prepared.dataset.locked
-    open_rows[list(deciding.frozen | deciding.settled)] = False
-    issues = flag(work.prepared, predicted, open_rows, deciding.unaided)
+    open_rows[list(deciding.frozen | deciding.answered_by_people)] = False
+    issues = flag(work.prepared, predicted, open_rows, deciding.without_spot_checks)
     rows = np.array([issue.row for issue in issues], dtype=np.int64)
     texts = work.prepared.dataset.text.take(rows)
     journal.write_lines(
@@ -102,7 +102,7 @@ def stage(work: Work, state: RoundState) -> RoundState:
 
 def _measured(work: Work, rows: NDArray[np.int64], predicted: Predicted) -> Mapping[str, Any]:
     """How well the flagged `rows` are the wrong ones, where gold says which are."""
-    gold, labels = work.prepared.gold, work.deciding.unaided
+    gold, labels = work.prepared.gold, work.deciding.without_spot_checks
     if gold is None:
         return {}
     flagged = np.zeros(len(labels), dtype=np.bool_)

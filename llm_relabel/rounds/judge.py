@@ -36,7 +36,7 @@ def _judged(work: Work, state: RoundState, predicted: Predicted) -> Judged:
     names = {
         judge.name: prepared.labels_sha256(deciding.current)
         for judge in work.judges
-        if not judge.settled
+        if not judge.repeatable
     }
     planner = AskPlanner(prepared, number, predicted, names)
     trusted = has_label(deciding.current)
@@ -67,7 +67,7 @@ def _judged(work: Work, state: RoundState, predicted: Predicted) -> Judged:
         open_issues,
         state.asked,
         lambda done: believed_by(work, number, predicted, {issue.id for issue in done})[1],
-        deciding.unaided,
+        deciding.without_spot_checks,
         predicted.labels,
         done=first,
     ):
@@ -80,7 +80,7 @@ def _judged(work: Work, state: RoundState, predicted: Predicted) -> Judged:
 def _can_change(work: Work, state: RoundState, issue: LabelIssue) -> bool:
     """Whether a verdict could change the label. Under `fuse` an earlier one still counts."""
     policy = work.deciding.policy
-    counts = policy == "fuse" and issue.row in state.answered_rows and work.judges.first.settled
+    counts = policy == "fuse" and issue.row in state.answered_rows and work.judges.first.repeatable
     return policies.can_change(policy, issue) and not counts
 
 

@@ -84,11 +84,11 @@ def make_summary(
 
 def _standing(rounds: Sequence[RoundTally]) -> dict[str, Any]:
     """What the sources said in the newest round whose labels stand."""
-    heard = [tally.sources.spot_checks for tally in rounds if tally.sources is not None]
+    answered = [tally.sources.spot_checks for tally in rounds if tally.sources is not None]
     standing = [tally for tally in rounds if tally.rolled_back is None]
     newest = standing[-1].sources if standing else None
     found = newest.as_json() if newest is not None else {}
-    last = next((each for each in reversed(heard) if each is not None), None)
+    last = next((each for each in reversed(answered) if each is not None), None)
     if found.get("spot_checks") is None and last is not None:
         found["spot_checks"] = {
             "answered": last.answered,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llm_relabel.errors import Paused
-from llm_relabel.evidence.opinions import Asked, Opinion, combine, is_unsure
+from llm_relabel.evidence.opinions import Answered, Opinion, combine, is_unsure
 from llm_relabel.judge.asking import Watch, ask_all
 from llm_relabel.judge.breakers import worth_another_try
 from llm_relabel.judge.seam import ChangesItsMind, Judges, RoundEvidence
@@ -112,7 +112,7 @@ class Judging:
     def _opinions(
         self, issues: Sequence[LabelIssue], asks: Sequence[Ask], verdicts: Mapping[str, Verdict]
     ) -> dict[str, Opinion]:
-        asked: dict[str, list[Asked]] = {}
+        asked: dict[str, list[Answered]] = {}
         open_ids: set[str] = set()
         for ask in asks:
             if ask.purpose == "control":

@@ -31,7 +31,7 @@ class BatchJudge:
     """An LLM judge that is asked through its provider's batch API."""
 
     is_llm = True
-    settled = True
+    repeatable = True
 
     def __init__(self, llm: LLMJudge, api: BatchApi, folder: Path | None) -> None:
         """`folder` is the run's, where the batches are journaled; None: nothing will be asked."""

@@ -247,7 +247,7 @@ class EmbeddedJudge:
     name = "embedded"
     is_llm = False
     concurrency = 1
-    settled = False  # another round has other trusted rows
+    repeatable = False  # another round has other trusted rows
 
     def __init__(
         self,

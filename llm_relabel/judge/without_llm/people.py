@@ -18,7 +18,7 @@ from llm_relabel.config.judges import PEOPLE
 from llm_relabel.errors import AwaitingPeople, RunError
 from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.people.folder import majority, standing
-from llm_relabel.people.questions import Question, QuestionFolder
+from llm_relabel.people.questions import QuestionFolder, QueuedAsk
 from llm_relabel.records import Ask, Item, Verdict
 from llm_relabel.tasks import Task, whole_item
 from llm_relabel.units import LabelValue, label_json
@@ -32,7 +32,7 @@ class PeopleJudge:
 
     is_llm = False
     concurrency = 1
-    settled = True
+    repeatable = True
 
     def __init__(self, run: Path | None, task: Task) -> None:
         """`run` is the run's folder; None: nothing will be asked."""
@@ -104,9 +104,9 @@ class PeopleJudge:
             raise RunError("the judge `people` needs a run folder, where its questions wait")
         return self._folder
 
-    def _question(self, ask: Ask) -> Question:
+    def _question(self, ask: Ask) -> QueuedAsk:
         candidates = tuple(label_json(label) for label in ask.candidates)
-        return Question(ask.id, whole_item(self._task), candidates, self._round)
+        return QueuedAsk(ask.id, whole_item(self._task), candidates, self._round)
 
     def _answers(
         self, folder: QuestionFolder

@@ -22,7 +22,7 @@ class RecordedJudge:
 
     is_llm = None  # nobody knows here who wrote the file
     concurrency = 1
-    settled = True
+    repeatable = True
 
     def __init__(self, name: str, path: Path, task: Task) -> None:
         """Read the whole file. Raises DataError with all its problems."""
