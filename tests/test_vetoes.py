@@ -46,7 +46,7 @@ def test_what_a_person_said_stays_when_the_round_goes(
         return f"2026-01-01T00:00:{next(clock) // calls_a_second:02}Z"
 
     for stage in ("decide", "veto"):
-        monkeypatch.setattr(f"llm_relabel.engine.run.{stage}.now", ticking)
+        monkeypatch.setattr(f"llm_relabel.rounds.{stage}.now", ticking)
     misled(work)
     review(work, 16)
     summary = lr.relabel(work.job).summary

@@ -57,8 +57,8 @@ class Beliefs:
     `probs` is (units, K): each unit's distribution over the values of its kind. `judged` (rows,)
     says whether any judge was asked, `silent` whether none of those gave an answer. `judge_labels`
     are the label columns that judges gave. `accuracy` estimates how often each source is right,
-    without a guarantee. `confusions` holds for each kind every source's P(said | true) and of how many rows
-    it spoke.
+    without a guarantee. `confusions` holds for each kind every source's P(said | true) and of how
+    many rows it spoke.
     """
 
     task: Task
