@@ -4,8 +4,8 @@
 
 Runs each script as its own process, goes on when one fails, and writes `results/README.md` and
 `results/table.json` with every headline figure, its interval where it has one, the command and
-the date; the project's README shows the same table. `--table` only writes the table anew from
-the results that are there.
+the date; the manual's page `figures` shows all of them, the project's README some. `--table` only
+writes these anew from the results that are there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,15 @@ from machine import RESULTS, table
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+FIGURES = HERE.parent / "llm_relabel" / "manual" / "figures.md"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+
+# What the README shows, by a part of the figure's name; where the labels got worse is among it.
+IN_README = (
+    "TREC-6, sym20", "mean over", "TREC-6 conf20", "own programmatic labels", "by 100 spot-checks",
+    "significantly worse", "no spot-check, 7", "interval, through the choice", "and 14 kills",
+    "under a money cap", "hostile texts",
+)  # fmt: skip
 
 Row = tuple[str, str]
 Headlines = Callable[[dict[str, Any]], Iterator[Row]]
@@ -226,7 +235,7 @@ def headlines() -> list[dict[str, str]]:
 
 
 def write_table(failed: dict[str, str]) -> None:
-    """`results/README.md`, `results/table.json`, and the README's part."""
+    """`results/README.md`, `results/table.json`, the manual's page and the README's part."""
     rows = headlines()
     versions = {}
     for name, _, _ in SCRIPTS:
@@ -243,14 +252,30 @@ def write_table(failed: dict[str, str]) -> None:
     (RESULTS / "README.md").write_text(text, encoding="utf-8")
     measured = {"rows": rows, "versions": versions, "failed": failed}
     (RESULTS / "table.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    listed = [
+        textwrap.fill(f"- {r['what']}: **{r['figure']}**", 80, subsequent_indent="  ",
+                      break_on_hyphens=False)
+        + f"\n  [`{r['command']}`](../../evals/results/{r['results']})"
+        for r in rows
+    ]  # fmt: skip
+    write_between(FIGURES, "\n".join(listed))
     shown = table(
         ["what", "figure", "how"],
-        [[r["what"], r["figure"], f"[results](evals/results/{r['results']})"] for r in rows],
+        [
+            [r["what"], r["figure"], f"[`{r['command']}`](evals/results/{r['results']})"]
+            for r in rows
+            if any(part in r["what"] for part in IN_README)
+        ],
     )
-    readme = README.read_text(encoding="utf-8")
-    head, _, rest = readme.partition(BEGIN)
+    write_between(README, shown)
+
+
+def write_between(path: Path, text: str) -> None:
+    """`text` in the place of what stands between the two marks of a page."""
+    page = path.read_text(encoding="utf-8")
+    head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    README.write_text(f"{head}{BEGIN}\n{shown}\n{END}{tail}", encoding="utf-8")
+    path.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
 
 
 def main() -> None:

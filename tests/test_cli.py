@@ -159,13 +159,13 @@ def test_hostile_text_is_escaped_in_the_report(work: toy.Work) -> None:
 def test_every_job_key_is_documented() -> None:
     from llm_relabel.config.job import Job
 
-    text = README.read_text(encoding="utf-8")
+    text = (README.parent / "llm_relabel/manual/job-file.md").read_text(encoding="utf-8")
     for name, field in Job.model_fields.items():
         if name == "folder":
             continue
         inner = getattr(field.annotation, "model_fields", None)
         for key in (f"`{name}.{part}`" for part in inner) if inner else (f"`{name}`",):
-            assert key in text, f"the README does not explain {key}"
+            assert key in text, f"the manual does not explain {key}"
 
 
 def test_the_readme_names_every_command() -> None:

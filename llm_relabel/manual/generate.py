@@ -77,9 +77,9 @@ def command_line_page(commands: click.Group) -> str:
         "# The command line: every command and option",
         WRITTEN.format(source="the commands' --help"),
     ]
-    top = click.Context(
-        commands, info_name="llm-relabel", terminal_width=WIDTH, max_content_width=WIDTH
-    )
+    width = {"terminal_width": WIDTH, "max_content_width": WIDTH}
+    settings = {**commands.context_settings, **width}
+    top = click.Context(commands, info_name="llm-relabel", **settings)
     parts += _help(top)
     return "\n\n".join(parts) + "\n"
 
