@@ -63,6 +63,16 @@ def test_a_first_label_goes_with_all_that_was_made_of_it(work: toy.Work) -> None
     assert work.labels() == rows
 
 
+def test_a_rollback_by_label_finds_first_labels_that_are_sets(work: toy.Work) -> None:
+    rows: list[Any] = [["a"], None, None, ["b"], None]
+    said = [["a", "b"], ["a", "b"], ["c"], ["b"], []]
+    many_labels(work, ("a", "b", "c"), rows, said)
+    run = lr.relabel(work.job)
+    assert work.labels() == said
+    assert run.rollback(labels=["b"]) == 2
+    assert work.labels() == [["a"], None, ["c"], ["b"], []]
+
+
 def test_a_run_that_needs_no_encoder_asks_for_none(
     work: toy.Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
