@@ -20,7 +20,7 @@ import loopback, test_providers as t
 from pictures import png
 from llm_relabel.images import ImagePart
 from llm_relabel.records import TextPart
-from llm_relabel.judge import litellm as ours
+from llm_relabel.judge.providers import litellm as ours
 from llm_relabel.judge.providers.litellm import find_credentials, load_litellm, translate
 from llm_relabel.errors import JobError
 from llm_relabel.config.judges import JudgeSection

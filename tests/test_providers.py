@@ -30,9 +30,9 @@ from llm_relabel.errors import (
     Unreachable,
 )
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
-from llm_relabel.judge.providers.opening import anthropic as anthropic_provider
+from llm_relabel.judge.providers import anthropic as anthropic_provider
+from llm_relabel.judge.providers import openai as openai_provider
 from llm_relabel.judge.providers.opening import open_provider
-from llm_relabel.judge.providers.opening import openai as openai_provider
 from llm_relabel.records import Message, Tokens
 
 SECRET = "sekrit-0123456789-sekrit"
