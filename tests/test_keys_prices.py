@@ -18,7 +18,7 @@ from llm_relabel.judge.providers.catalog import (
     supports_temperature,
 )
 from llm_relabel.judge.providers.keys import Key, endpoint, redirect_warnings, resolve_key
-from llm_relabel.judge.providers.opening import catalog
+from llm_relabel.judge.providers import catalog
 from llm_relabel.records import Message, Tokens
 
 LOCAL = "http://localhost:8000/v1"

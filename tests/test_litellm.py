@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_providers import LABELS, QUESTION, SCHEMA
+from questions import LABELS, QUESTION, SCHEMA
 
 LITELLM_CHECKS = """
 import asyncio, inspect, json, os, sys
 from pathlib import Path
-sys.path.insert(0, "tests")
 import loopback, test_providers as t
 from pictures import png
 from llm_relabel.images import ImagePart
 from llm_relabel.records import TextPart
-from llm_relabel.judge import litellm as ours
+from llm_relabel.judge.providers import litellm as ours
 from llm_relabel.judge.providers.litellm import find_credentials, load_litellm, translate
 from llm_relabel.errors import JobError
 from llm_relabel.config.judges import JudgeSection

@@ -17,6 +17,7 @@ import loopback
 import openai
 import pytest
 from loopback import Fault, LoopbackServer, Received
+from questions import LABELS, QUESTION, SCHEMA, SYSTEM
 
 from llm_relabel.config.judges import JudgeSection
 from llm_relabel.errors import (
@@ -30,24 +31,12 @@ from llm_relabel.errors import (
     Unreachable,
 )
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
-from llm_relabel.judge.providers.opening import anthropic as anthropic_provider
+from llm_relabel.judge.providers import anthropic as anthropic_provider
 from llm_relabel.judge.providers.opening import open_provider
-from llm_relabel.judge.providers.opening import openai as openai_provider
+from llm_relabel.judge.providers import openai as openai_provider
 from llm_relabel.records import Message, Tokens
 
 SECRET = "sekrit-0123456789-sekrit"
-LABELS = ["NUM", "LOC", "HUM"]
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "rationale": {"type": "string"},
-        "label": {"type": "string", "enum": LABELS},
-        "confidence": {"type": "number"},
-    },
-    "required": ["rationale", "label", "confidence"],
-    "additionalProperties": False,
-}
-SYSTEM, QUESTION = "You label questions.", "How far is the moon? ä 😀 \u202e"
 REQUEST = ChatRequest(
     (Message("system", SYSTEM), Message("user", QUESTION)), SCHEMA, {"temperature": 0}, 64
 )
