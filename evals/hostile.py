@@ -6,7 +6,7 @@ Every text of `tests/support/hostile.py`, referenced and blind, in one field and
 through the real SDKs to a server on 127.0.0.1 that does what the text demands or answers with
 something broken; then through batch lines and through whole runs of the program, whose files,
 pages, sheets and terminal output are searched. What a provider has of its own to leak is planted
-and searched for by `tests/test_leaks.py`. Target: 0 escapes, 0 leaks, 0 crashes. """
+and searched for by `tests/test_leaks.py`. Target: 0 escapes, 0 leaks, 0 crashes."""
 
 from __future__ import annotations
 

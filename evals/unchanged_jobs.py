@@ -397,6 +397,8 @@ def rollback(home: Path) -> None:
 
 def take_over(home: Path, before: Path) -> None:
     """Go on with run folders that an older checkout wrote, report them, and undo all changes."""
+    # Other jobs asked some of the same questions: their answers would stand for calls.
+    os.environ["LLM_RELABEL_CACHE"] = str(home / "cache")
     checks: dict[str, str] = {}
     for folder, name, *whole in (*FINISHED, *STOPPED):
         try:

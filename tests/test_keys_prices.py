@@ -12,13 +12,13 @@ from llm_relabel.config.judges import JudgeSection, Prices
 from llm_relabel.errors import JobError
 from llm_relabel.judge.chat import ChatRequest
 from llm_relabel.judge.prices import FREE, cost_of, is_paid, price_of, worst_case
+from llm_relabel.judge.providers import catalog
 from llm_relabel.judge.providers.catalog import (
     facts_of,
     sampling_params,
     supports_temperature,
 )
 from llm_relabel.judge.providers.keys import Key, endpoint, redirect_warnings, resolve_key
-from llm_relabel.judge.providers import catalog
 from llm_relabel.records import Message, Tokens
 
 LOCAL = "http://localhost:8000/v1"
