@@ -2,12 +2,11 @@
 
     python evals/hostile.py
 
-Every text of `tests/hostile.py`, referenced and blind, in one field and in two, goes through the
-real SDKs to a server on 127.0.0.1 that does what the text demands or answers with something
-broken; then through batch lines and through whole runs of the program, whose files, pages, sheets
-and terminal output are searched. What a provider has of its own to leak is planted and searched
-for by `tests/test_leaks.py`. Target: 0 escapes, 0 leaks, 0 crashes.
-"""
+Every text of `tests/support/hostile.py`, referenced and blind, in one field and in two, goes
+through the real SDKs to a server on 127.0.0.1 that does what the text demands or answers with
+something broken; then through batch lines and through whole runs of the program, whose files,
+pages, sheets and terminal output are searched. What a provider has of its own to leak is planted
+and searched for by `tests/test_leaks.py`. Target: 0 escapes, 0 leaks, 0 crashes."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from machine import facts, keep, table
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 from hostile import corpus
 from hostile_checks import WIRES, Found, check_batch_lines, check_payloads
 from hostile_runs import check_run

@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from kills import killed_after
 from loopback import LoopbackServer
-from test_resume import killed_after
-from test_rounds import right_answer
+from toy_judge import right_answer
 
 import llm_relabel as lr
 from llm_relabel.config.definitions import load_definitions

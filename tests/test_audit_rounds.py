@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import toy
-from test_audit import ROWS, big, review
-from test_vetoes import misled
+from audited import ROWS, big, misled, review
 
 import llm_relabel as lr
 from llm_relabel.review import Review, draw_sample

@@ -19,7 +19,7 @@ from batch_job import (
 )
 from batch_server import EXPIRED, LOST, Batch, BatchServer, Call, Trouble
 from loopback import ANTHROPIC, OPENAI, Answer, Fault, Received, off_schema, rate_limited
-from test_rounds import right_answer
+from toy_judge import right_answer
 
 
 def odd_answer(received: Received) -> str:

@@ -13,7 +13,7 @@ import toy
 from batch_job import LATE, RE_ASKED, WIRES, Scene
 from batch_server import EXPIRED, BatchServer, Call, Trouble
 from loopback import ANTHROPIC, OPENAI, Answer, Received, off_schema
-from test_rounds import right_answer
+from toy_judge import right_answer
 
 # The HTTP calls of a run that nobody disturbs: two batches, then one of the re-ask and the row
 # that expired, which comes back sooner than the second.

@@ -20,7 +20,7 @@ from batch_job import (
 )
 from batch_server import BatchServer, Call, Trouble
 from loopback import ANTHROPIC, OPENAI, Answer, Fault, Received
-from test_rounds import right_answer
+from toy_judge import right_answer
 
 import llm_relabel as lr
 from llm_relabel.judge.batch.waits import Halt

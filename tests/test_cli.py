@@ -11,7 +11,7 @@ import pytest
 import toy
 import yaml
 from loopback import LoopbackServer
-from test_rounds import right_answer
+from toy_judge import right_answer
 
 README = Path(__file__).parent.parent / "README.md"
 

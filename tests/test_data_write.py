@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from data_files import ROWS, jsonl, read, write
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_data_read import ROWS, jsonl, read, write
 
 from llm_relabel.errors import DataError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy
 import yaml
-from test_audit import review
+from audited import review
 
 import llm_relabel as lr
 

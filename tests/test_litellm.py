@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_providers import LABELS, QUESTION, SCHEMA
+from questions import LABELS, QUESTION, SCHEMA
 
 LITELLM_CHECKS = """
-import asyncio, inspect, json, os, sys
+import asyncio, inspect, json, os, sys, traceback
 from pathlib import Path
-sys.path.insert(0, "tests")
-import loopback, test_providers as t
+import loopback
+from questions import REQUEST, SCHEMA, bare
 from pictures import png
 from llm_relabel.images import ImagePart
-from llm_relabel.records import TextPart
+from llm_relabel.records import Message, TextPart
+from llm_relabel.judge.chat import ChatRequest
+from llm_relabel.judge.providers.opening import open_provider
 from llm_relabel.judge.providers import litellm as ours
 from llm_relabel.judge.providers.litellm import find_credentials, load_litellm, translate
 from llm_relabel.errors import JobError
@@ -31,11 +33,11 @@ with loopback.LoopbackServer(lambda r: reply[0] or loopback.default_answer(r)) a
     judge = JudgeSection(model="hosted_vllm/some-model", base_url=server.openai_url)
 
     async def main():
-        provider = t.open_provider(judge, Path())
-        done = await provider.complete(t.REQUEST, timeout=20)
+        provider = open_provider(judge, Path())
+        done = await provider.complete(REQUEST, timeout=20)
         report["text"], report["tokens"] = done.text, [done.tokens.input, done.tokens.cached]
         report["sent"] = [server.requests[0].body, dict(server.requests[0].headers)]
-        seen = t.ChatRequest((t.Message("user", (ImagePart(png()), TextPart("see"))),), t.SCHEMA)
+        seen = ChatRequest((Message("user", (ImagePart(png()), TextPart("see"))),), SCHEMA)
         await provider.complete(seen, timeout=20)
         received = server.requests[-1]
         report["seen"] = [received.images == [("image/png", png())], received.body["messages"]]
@@ -49,7 +51,7 @@ with loopback.LoopbackServer(lambda r: reply[0] or loopback.default_answer(r)) a
         for name, reply[0] in faults.items():
             before = len(server.requests)
             try:
-                await provider.complete(t.REQUEST, timeout=0.5 if name == "hang" else 20)
+                await provider.complete(REQUEST, timeout=0.5 if name == "hang" else 20)
             except Exception as error:
                 kind = type(error).__name__
             report["errors"][name] = [kind, len(server.requests) - before]
@@ -57,14 +59,14 @@ with loopback.LoopbackServer(lambda r: reply[0] or loopback.default_answer(r)) a
                 report["retry_after"] = error_wish
         reply[0] = None
         os.environ["MY_KEY"] = "NAMEDKEY-123456"
-        named = t.open_provider(judge.model_copy(update={"api_key_env": "MY_KEY"}), Path())
-        await named.complete(t.REQUEST, timeout=20)
+        named = open_provider(judge.model_copy(update={"api_key_env": "MY_KEY"}), Path())
+        await named.complete(REQUEST, timeout=20)
         report["named"] = server.requests[-1].headers["authorization"]
         reply[0] = loopback.Fault(401, "you sent NAMEDKEY-123456")
         try:
-            await named.complete(t.REQUEST, timeout=20)
+            await named.complete(REQUEST, timeout=20)
         except Exception as error:
-            report["denied"] = "".join(t.traceback.format_exception(error))
+            report["denied"] = "".join(traceback.format_exception(error))
         await named.aclose()
         await provider.aclose()
 
@@ -85,7 +87,7 @@ classes = [
     if issubclass(kind, Exception) and kind.__module__ == "litellm.exceptions"
 ]
 report["classes"] = len(classes)
-report["unmapped"] = [k.__name__ for k in classes if translate(t._bare(k), "x/y", ()) is None]
+report["unmapped"] = [k.__name__ for k in classes if translate(bare(k), "x/y", ()) is None]
 
 folder = Path(sys.argv[1])
 section = JudgeSection(model="mistral/mistral-small-latest")
@@ -101,7 +103,7 @@ report["secrets"] = find_credentials(section, folder, environ, litellm)
 report["exported"] = sorted(set(environ) & {"MISTRAL_API_KEY", "OTHER_KEY", "MISTRAL_API_BASE"})
 bedrock = JudgeSection(model="bedrock/x", base_url="http://127.0.0.1:9")
 try:
-    t.open_provider(bedrock, folder)
+    open_provider(bedrock, folder)
 except JobError as error:
     report["ambient"] = str(error)
 print("REPORT" + json.dumps(report))
@@ -114,6 +116,7 @@ def litellm_report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     theirs = {"OPENAI_API_KEY": "key-of-openai", "HOSTED_VLLM_API_KEY": "key-of-vllm"}
     root = Path(__file__).parent.parent
+    support = root / "tests" / "support"
     done = subprocess.run(
         [sys.executable, "-c", LITELLM_CHECKS, str(folder)],
         capture_output=True,
@@ -121,7 +124,7 @@ def litellm_report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         timeout=120,
         check=False,
         cwd=root,
-        env={**kept, **theirs, "PYTHONPATH": str(root)},
+        env={**kept, **theirs, "PYTHONPATH": os.pathsep.join([str(root), str(support)])},
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("REPORT")]
     assert lines, done.stdout + done.stderr

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import toy
 import yaml
+from audited import review
 from loopback import Fault, LoopbackServer, Received
-from test_audit import review
-from test_rounds import right_answer
+from toy_judge import right_answer
 
 import llm_relabel as lr
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import toy
 from loopback import LoopbackServer, Received
-from test_review import fill
+from people_answers import say, truths
+from reviewing import fill
 
 import llm_relabel as lr
 from llm_relabel.cli import main
 from llm_relabel.files.sheets import read_sheet
-from llm_relabel.people.folder import PersonsAnswer
 from llm_relabel.review import Questions, Review, draw_sample, read_answers
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")  # the sdk's own
@@ -37,18 +37,6 @@ def waited_for(work: toy.Work) -> Questions:
     with pytest.raises(lr.Paused, match=r"questions wait for people.*review serve"):
         lr.relabel(work.job)
     return Questions(work.run_folder)
-
-
-def say(review: Review, answers: dict[str, Any], reviewer: str = "ann", note: str = "") -> None:
-    """Answer as the page does; None is unsure."""
-    asked = review.folder.asked()
-    given = [PersonsAnswer(i, reviewer, a, a is None, note) for i, a in answers.items()]
-    with review.folder.held():
-        review.folder.append_answers(given, asked)
-
-
-def truths(review: Review) -> dict[str, str]:
-    return {item: toy.truth(int(item[1:])) for item in review.asked_ids()}
 
 
 Command = Callable[..., tuple[int, str]]

@@ -9,9 +9,9 @@ import pytest
 import toy
 import yaml
 from page_checks import is_light, serious_faults
-from test_people import say, truths
-from test_report_page import browser
-from test_review_page import EVIL, KEY_OF, Server, Tab, context, row_of
+from pages import browser
+from people_answers import say, truths
+from review_pages import EVIL, KEY_OF, Server, Tab, context, row_of
 
 import llm_relabel as lr
 from llm_relabel.review import Questions, Review, draw_sample

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx
 import loopback
 import openai
 import pytest
 from loopback import Fault, LoopbackServer, Received
+from questions import LABELS, QUESTION, REQUEST, SCHEMA, SYSTEM, bare
 
 from llm_relabel.config.judges import JudgeSection
 from llm_relabel.errors import (
@@ -36,21 +36,6 @@ from llm_relabel.judge.providers.opening import open_provider
 from llm_relabel.records import Message, Tokens
 
 SECRET = "sekrit-0123456789-sekrit"
-LABELS = ["NUM", "LOC", "HUM"]
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "rationale": {"type": "string"},
-        "label": {"type": "string", "enum": LABELS},
-        "confidence": {"type": "number"},
-    },
-    "required": ["rationale", "label", "confidence"],
-    "additionalProperties": False,
-}
-SYSTEM, QUESTION = "You label questions.", "How far is the moon? ä 😀 \u202e"
-REQUEST = ChatRequest(
-    (Message("system", SYSTEM), Message("user", QUESTION)), SCHEMA, {"temperature": 0}, 64
-)
 WIRES = ["openai", "anthropic"]
 
 
@@ -372,17 +357,6 @@ def _every_subclass(root: type[BaseException]) -> set[type[BaseException]]:
     return below.union(*(_every_subclass(each) for each in below)) if below else below
 
 
-def _bare(kind: type[BaseException]) -> Any:
-    """An instance without its constructor, with what the boundary reads of a real one."""
-    error: Any = kind.__new__(kind)
-    error.args = ("text",)
-    error.status_code, error.body = 418, {"error": {"message": "text"}}
-    error.response = httpx.Response(418, headers={"retry-after": "1"})
-    error.message, error.num_retries, error.max_retries = "text", None, None
-    error.original_exception = error.request_id = None
-    return error
-
-
 @pytest.mark.parametrize(
     ("root", "roots", "module"),
     [
@@ -404,7 +378,7 @@ def test_every_class_of_the_sdk_is_mapped(
     unmapped = [
         kind.__name__
         for kind in mine
-        if kind.__name__ not in roots and module.translate(_bare(kind), "x/y", ()) is None
+        if kind.__name__ not in roots and module.translate(bare(kind), "x/y", ()) is None
     ]
     assert unmapped == []
 

@@ -15,7 +15,7 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import LoopbackServer
-from test_rounds import right_answer
+from toy_judge import right_answer
 
 import llm_relabel as lr
 from llm_relabel import engine

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from page_checks import is_light, serious_faults
-from test_report import forms, large
+from pages import SCHEMES, WIDTHS
+from report_forms import forms, large
 
 import llm_relabel as lr
-
-WIDTHS = (1280, 390)
-SCHEMES = ("light", "dark")
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +28,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work.write_job(rounds=2)
     lr.relabel(work.job)
     return work.run_folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A real headless Chromium, where the machine has one."""
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
-        "google-chrome")  # fmt: skip
-    if path is None:
-        pytest.skip("no Chromium on this machine; `make browser` installs one where it can")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
-    with sync.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=flags)
-        yield opened
-        opened.close()
 
 
 class Shown:

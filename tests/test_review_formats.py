@@ -12,8 +12,7 @@ import pytest
 import toy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_review import answered, begun, many, reviewable, work_of
-from test_review_sampling import write_beliefs
+from reviewing import answered, begun, many, reviewable, work_of, write_beliefs
 
 import llm_relabel as lr
 from llm_relabel.review import Review, draw_sample, export_items, import_answers, read_answers

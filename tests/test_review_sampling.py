@@ -8,34 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reviewing import write_beliefs
 
 import llm_relabel as lr
 from llm_relabel.people.sampling import LEAST, allocate
 from llm_relabel.review import Review, draw_sample, stratum_sizes
 
 ROWS = 400
-
-
-def write_beliefs(
-    run: Path, judged: Any, belief: Any, conflict: Any = None, *, number: int = 1
-) -> None:
-    """`round-N/beliefs.parquet` of a run, in the form that a round writes."""
-    rows = len(judged)
-    table = {
-        "id": pa.array([f"i{row}" for row in range(rows)]),
-        "judged": pa.array(np.asarray(judged, dtype=np.bool_)),
-        "belief": pa.array(np.asarray(belief, dtype=np.float32)),
-        "conflict": pa.array(np.zeros(rows, bool) if conflict is None else np.asarray(conflict)),
-    }
-    path = run / f"round-{number}" / "beliefs.parquet"
-    path.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table(table), path)
 
 
 def some_beliefs(seed: int = 0) -> tuple[Any, Any, Any]:

@@ -10,16 +10,9 @@ import random
 import pytest
 import toy
 from loopback import Fault, LoopbackServer, Received, rate_limited, refusal, server_error
+from toy_judge import right_answer
 
 import llm_relabel as lr
-
-
-def right_answer(received: Received) -> dict[str, object]:
-    """A perfect judge: it knows the toy words."""
-    for name, words in toy.WORDS.items():
-        if any(f"the {word} number" in received.user for word in words):
-            return {"rationale": f"it is a {name}", "label": name, "confidence": 0.9}
-    raise AssertionError(f"no toy item in {received.user!r}")
 
 
 def recount(work: toy.Work) -> tuple[int, int, int]:

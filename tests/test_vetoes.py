@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import count
-from typing import Any
 
 import numpy as np
 import pytest
 import toy
-from test_audit import review
+from audited import misled, review
 
 import llm_relabel as lr
 from llm_relabel.audit import Audited, Audits, Choice
 from llm_relabel.rounds.veto import by_spot_checks
 from llm_relabel.units import column
-
-WRONG = dict(zip(toy.NAMES, toy.NAMES[1:] + toy.NAMES[:1], strict=True))
 
 
 def test_a_round_that_makes_the_model_worse_on_dev_is_taken_back(work: toy.Work) -> None:
@@ -57,20 +54,6 @@ def test_what_a_person_said_stays_when_the_round_goes(
     log = (work.run_folder / "changes.jsonl").read_text()
     lr.relabel(work.job)
     assert (work.run_folder / "changes.jsonl").read_text() == log
-
-
-def misled(work: toy.Work) -> Mapping[str, Any]:
-    """A run whose judge is never right, beside a trusted dev file."""
-    work.write_lines(
-        "recorded.jsonl", [{"id": f"i{n}", "label": WRONG[toy.truth(n)]} for n in range(toy.ROWS)]
-    )
-    work.write_lines(
-        "dev.jsonl",
-        [{"id": f"d{n}", "text": toy.text(n + 60), "label": toy.truth(n)} for n in range(45)],
-    )
-    data = {"path": "data.jsonl", "text": "text", "label": "label", "id": "id", "dev": "dev.jsonl"}
-    work.write_job(data=data, model={}, decide={"policy": "replace"}, detect={"quality": 0.9})
-    return lr.relabel(work.job).summary
 
 
 def audited(rows: Sequence[int], right: Sequence[int], *, strata: Sequence[int]) -> Audited:
