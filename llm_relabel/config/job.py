@@ -1,4 +1,4 @@
-"""The job file: every key a user may write, its default, and clear errors for the rest."""
+"""The job file: every key, its default, and clear errors for the rest; judges in `judges.py`."""
 
 from __future__ import annotations
 
