@@ -21,6 +21,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
+# The modules of tests/support that hold fixtures: a test names a fixture, and imports none.
+pytest_plugins = ["audited", "pages", "review_pages"]
+
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
 
 

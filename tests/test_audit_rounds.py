@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 import toy
-from audited import ROWS, big, misled, review
+from audited import ROWS, misled, review
 
 import llm_relabel as lr
 from llm_relabel.review import Review, draw_sample
 from llm_relabel.rounds.deciding import HELD_BACK
-
-__all__ = ["big"]  # a fixture
 
 WRONG = dict(zip(toy.NAMES, toy.NAMES[1:] + toy.NAMES[:1], strict=True))
 

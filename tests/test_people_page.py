@@ -9,14 +9,11 @@ import pytest
 import toy
 import yaml
 from page_checks import is_light, serious_faults
-from pages import browser
 from people_answers import say, truths
-from review_pages import EVIL, KEY_OF, Server, Tab, context, row_of
+from review_pages import EVIL, KEY_OF, Server, Tab, row_of
 
 import llm_relabel as lr
 from llm_relabel.review import Questions, Review, draw_sample
-
-__all__ = ["browser", "context"]  # fixtures
 
 WRONG = [row for row in range(toy.ROWS) if row % 3 == 0]  # 20 of them
 

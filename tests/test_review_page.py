@@ -12,13 +12,11 @@ import pytest
 import toy
 import yaml
 from page_checks import is_light, serious_faults
-from pages import SCHEMES, WIDTHS, browser
+from pages import SCHEMES, WIDTHS
 from review_pages import EVIL, KEY_OF, Server, Tab, row_of
 from reviewing import answered, many, reviewable
 
 from llm_relabel.review import draw_sample
-
-__all__ = ["browser"]  # a fixture
 
 
 def test_fifty_items_by_keys_reloaded_and_killed_half_way(work: toy.Work, context: Any) -> None:
