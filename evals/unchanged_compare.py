@@ -55,8 +55,22 @@ STATED = [
 WORDS = (
     "In `changes.csv` of `before`, `with` and `without` are read as `with NAME` and `without "
     "NAME`, as reports always wrote it, and the empty cell of a whole item without any class as "
-    "`(none applies)`."
+    "`(none applies)`. Reports of `before` are read with `Right labels` for `Labels right`, and "
+    "today's members `measure` of summaries and evaluations are passed over."
 )
+
+# Words that reports had on the `before` side, and have now.
+REWORDED = [
+    (re.compile(pattern), put)
+    for pattern, put in (
+        (r"\bLabels right\b", "Right labels"),
+        (r"\bThe share of right labels after\b", "Right labels after"),
+        (r"\bAbove: the share of right labels\b", "Above: right labels"),
+        (r">labels right<", ">right labels<"),
+    )
+]
+# The member of summaries and evaluations that names a task's measure, and had no place before.
+ADDED = "measure"
 
 # Put aside on both sides: times, versions, and where the run lay.
 MASKS = [
@@ -148,6 +162,8 @@ class Comparison:
         if path.suffix == ".parquet":
             return _parquet_lines(path)
         text = path.read_bytes().decode("utf-8", "surrogateescape")
+        if path.suffix == ".json" and f'"{ADDED}"' in text:
+            text = _without(ADDED, text)
         for folder, name in self._homes.items():
             text = text.replace(str(folder), name)
         for mask, put in [*MASKS, *(UNSTEADY if UNSTEADY_RUN in file else [])]:
@@ -155,6 +171,8 @@ class Comparison:
         if path.name == "changes.csv" or path.name.endswith("_marked.csv"):
             return _sheet_lines(text, _units_of(file) if old else None)
         if old:
+            for words, put in REWORDED:
+                text = words.sub(put, text)
             units = _units_of(file)
             text = re.sub(
                 r'("unit": ?)"([^"\\]*)"',
@@ -169,6 +187,19 @@ class Comparison:
 def _units_of(file: str) -> Mapping[str, str]:
     """The map of units for one file: what is decided of a whole multi-label item has its own."""
     return {**UNITS, "label": "item"} if MULTI_LABEL.search(file) else UNITS
+
+
+def _without(name: str, text: str) -> str:
+    """A JSON file's text, in its own indentation, without the members called `name`."""
+
+    def strip(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: strip(each) for key, each in value.items() if key != name}
+        return [strip(each) for each in value] if isinstance(value, list) else value
+
+    indent = len(text.partition("\n")[2]) - len(text.partition("\n")[2].lstrip(" "))
+    end = "\n" if text.endswith("\n") else ""
+    return json.dumps(strip(json.loads(text)), ensure_ascii=False, indent=indent) + end
 
 
 def _parquet_lines(path: Path) -> list[str]:
