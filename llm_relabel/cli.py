@@ -54,15 +54,18 @@ def demo(output: str) -> None:
 @click.option("--label", required=True, help="The label column.")
 @click.option("--id", "id_", help="A column with a unique id.")
 @click.option("--gold", help="A column of trusted labels, to measure with.")
+@click.option("--quoting", type=click.Choice(["none"]), help="none: quotes are plain text in it.")
+@click.option(
+    "--skip-lines", type=click.IntRange(min=0), metavar="N", help="Lines above the column names."
+)
 @click.option("-o", "--output", default=".", show_default=True, help="Folder for the two files.")
 def init(
-    data: str, task: str, text: tuple[str, ...], label: str, id_: str | None, gold: str | None,
-    output: str,
-) -> None:  # fmt: skip
+    data: str, task: str, text: tuple[str, ...], id_: str | None, output: str, **keys: Any
+) -> None:
     """Write job.yaml and labels.yaml for DATA, ready to edit."""
     from llm_relabel.starting import write_job
 
-    columns = {"text": list(text), "label": label, "id": id_, "gold": gold}
+    columns = {"text": list(text), "id": id_, **keys}
     _say(write_job(data, task, columns, Path(output)))
 
 

@@ -33,6 +33,8 @@ class DataSection(Section):
     subset: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
+    quoting: Literal["none"] | None = None
+    skip_lines: int | None = Field(default=None, ge=0)
 
     @field_validator("text", "context", mode="before")
     @classmethod

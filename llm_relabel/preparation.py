@@ -108,6 +108,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         if any(member.provider not in WITHOUT_LLM for member in job.judge.members):
             raise DefinitionsError(f"labels {job.labels!r}: {told}")
         warnings.append(told)
+    warnings += [f"data {job.data.path!r}: {note}" for note in dataset.notes]
     own = None
     if job.model.predictions is not None:
         if job.model.finetune:

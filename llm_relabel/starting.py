@@ -54,7 +54,8 @@ def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) ->
         )
     targets[0].write_text(_job_text(raw), encoding="utf-8")
     targets[1].write_text(_labels_text(dataset, names), encoding="utf-8")
-    return (
+    notes = "".join(f"Warning: {note}\n" for note in dataset.notes)
+    return notes + (
         f"Wrote {targets[0]} and {targets[1]}: {len(dataset):,} rows, {len(names)} labels.\n"
         f"1. Write what each label means in {targets[1]}: the judge reads nothing else.\n"
         f"2. llm-relabel plan {targets[0]}\n"

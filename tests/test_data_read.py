@@ -348,7 +348,8 @@ def test_messages_in_full(tmp_path: Path) -> None:
     cannot = "the dataset 'd.csv' cannot be used"
     for content, keys, told in [
         (b"text,label\na,x\nb,\"y\nc,x\n", {}, f"{cannot}: 1 row: a cell opens with a quote "
-         '" that never closes and takes the rest of the file (row 2)'),
+         '" that never closes and takes the rest of the file; where quotes are plain text, set '
+         "`data.quoting: none` (`init --quoting none`) (row 2 (the file ends at line 4))"),
         (b"text,label\na,x,1,2\nb,y\nc,z,3\n", {}, f"{cannot}: 2 rows: too many cells (rows "
          "1 (4 cells under 2 columns); 3 (3 cells under 2 columns))"),
         (b"text,label,ok\na,x,maybe\n", {"locked": "ok"},

@@ -26,7 +26,8 @@ class Dataset:
     given labels, string or list<string>, null where missing. gold: the same, null where
     unknown, or None. groups: (rows,) int64, rows that must not vouch for each other share a
     number (equal text, or the same `data.group`). locked: (rows,) bool. class_names: the names
-    of an integer class column, else None. sha256: of the content.
+    of an integer class column, else None. sha256: of the content. notes: what its user should
+    know of it, in words.
     """
 
     ids: pa.ChunkedArray
@@ -41,6 +42,7 @@ class Dataset:
     source: Source
     label_cells: LabelCells
     label_column: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -95,6 +95,7 @@ class _Reader:
             source=self._source,
             label_cells=self._label,
             label_column=self._section.label,
+            notes=self._problems.notes(),
         )
 
     def _take(self, batch: Batch) -> None:
