@@ -26,6 +26,8 @@ class LabelDefinition(BaseModel):
     examples: tuple[str, ...] = ()
     counterexamples: tuple[str, ...] = Field(default=(), alias="not")
     parent: str | None = None
+    aliases: tuple[str, ...] = ()
+    """Other spellings of the name in the data, which are read as this class."""
 
 
 class LabelDefinitions(BaseModel):
@@ -46,9 +48,18 @@ class LabelDefinitions(BaseModel):
         """The classes whose definition is still the placeholder that `init` wrote."""
         return tuple(n for n, d in self.labels.items() if d.definition.startswith(PLACEHOLDER))
 
+    @property
+    def aliases(self) -> dict[str, str]:
+        """The class name behind each other spelling."""
+        return {alias: name for name, each in self.labels.items() for alias in each.aliases}
+
     def sha256(self) -> str:
         """The hash that provenance records; it changes with any word of any definition."""
-        canonical = json.dumps(self.model_dump(by_alias=True), ensure_ascii=True)
+        plain = self.model_dump(by_alias=True)
+        for label in plain["labels"].values():
+            if not label["aliases"]:  # a key that is not used changes no hash
+                del label["aliases"]
+        canonical = json.dumps(plain, ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -115,7 +126,10 @@ def _parse(raw: Any, where: str) -> LabelDefinitions:
         if not key.strip():
             problems.append("a class has an empty name")
     for unknown in [key for key in raw if key not in ("labels", "instruction")]:
-        problems.append(f"unknown key {unknown!r}{nearest(unknown, ['labels', 'instruction'])}")
+        hint = nearest(unknown, ["labels", "instruction"])
+        if unknown == "aliases":
+            hint = "; aliases stand under their label, as `NAME: {definition: ..., aliases: [...]}`"
+        problems.append(f"unknown key {unknown!r}{hint}")
     try:
         parsed = LabelDefinitions.model_validate(
             {"instruction": raw.get("instruction"), "labels": normal}
@@ -124,15 +138,33 @@ def _parse(raw: Any, where: str) -> LabelDefinitions:
         for found in error.errors():
             place = ".".join(str(part) for part in found["loc"])
             hint = (
-                nearest(str(found["loc"][-1]), ["definition", "examples", "not", "parent"])
+                nearest(
+                    str(found["loc"][-1]), ["definition", "examples", "not", "parent", "aliases"]
+                )
                 if found["type"] == "extra_forbidden"
                 else ""
             )
             problems.append(f"{place}: {found['msg']} (found {found['input']!r}){hint}")
         raise DefinitionsError(f"{where}: " + "; ".join(problems)) from None
-    for name, definition in parsed.labels.items():
-        if definition.parent is not None and definition.parent == name:
-            problems.append(f"the class {name!r} is its own parent")
+    problems += _wrong_relations(parsed)
     if problems:
         raise DefinitionsError(f"{where}: " + "; ".join(problems))
     return parsed
+
+
+def _wrong_relations(parsed: LabelDefinitions) -> list[str]:
+    """What is wrong between names, parents and aliases."""
+    problems = [
+        f"the class {name!r} is its own parent"
+        for name, each in parsed.labels.items()
+        if each.parent == name
+    ]
+    for name, each in parsed.labels.items():
+        for alias in each.aliases:
+            if alias in parsed.labels:
+                problems.append(
+                    f"{alias!r} is an alias of {name!r} and a class of its own; remove one of them"
+                )
+            elif (other := parsed.aliases[alias]) != name:
+                problems.append(f"{alias!r} is an alias of {name!r} and of {other!r}")
+    return problems

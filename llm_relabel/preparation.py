@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from llm_relabel.judge_settings import WITHOUT_LLM, JudgeMember
 from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.progress import Step
 from llm_relabel.prompts import PromptBuilder
+from llm_relabel.spellings import look_alikes, told_look_alikes
 from llm_relabel.store import cache_folder
 from llm_relabel.tasks import Task, open_task
 from llm_relabel.units import Labels, labels_sha256
@@ -92,10 +94,11 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         definitions = load_definitions(job.resolve(job.labels))
     else:
         definitions = load_definitions(job.labels)
-    dataset = read_dataset(job.data, job.resolve)
+    dataset = read_dataset(job.data, job.resolve, definitions.aliases)
     task = open_task(job.task, definitions, dataset.labels.type)
     found = task.findings(dataset)
     problems, warnings, untrainable = found.problems, found.warnings, found.untrainable
+    (problems if problems else warnings).extend(_look_alikes(definitions, dataset))
     if untrainable is not None and trained:
         problems.append(untrainable)
     if problems:
@@ -126,13 +129,24 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         task=task,
         given=task.read(dataset.labels),
         gold=task.read(dataset.gold) if dataset.gold is not None else None,
-        dev=_dev(job, task) if own is None else None,
+        dev=_dev(job, task, definitions.aliases) if own is None else None,
         own_predictions=own,
         prompts=prompt_builder(job, task, job.judge),
         warnings=tuple(warnings),
         cache=cache_folder(),
         untrainable=untrainable,
     )
+
+
+def _look_alikes(definitions: LabelDefinitions, dataset: Dataset) -> list[str]:
+    counts = dict.fromkeys(definitions.names, 0) | dataset.label_counts()
+    groups = look_alikes(counts)
+    if not groups:
+        return []
+    return [
+        f"labels that look alike are different labels: {told_look_alikes(groups, counts)}; where "
+        "they are one, `aliases: [...]` under it in the label definitions joins them"
+    ]
 
 
 def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
@@ -146,10 +160,10 @@ def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
     )
 
 
-def _dev(job: Job, task: Task) -> tuple[list[str], Labels] | None:
+def _dev(job: Job, task: Task, aliases: Mapping[str, str]) -> tuple[list[str], Labels] | None:
     if job.data.dev is None:
         return None
-    dataset = read_labeled(job.data, job.data.dev, job.resolve)
+    dataset = read_labeled(job.data, job.data.dev, job.resolve, aliases)
     problems = task.findings(dataset).problems
     if problems:
         raise DataError(f"data.dev {job.data.dev!r}: " + "; ".join(problems))

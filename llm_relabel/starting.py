@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
 from llm_relabel.data import Dataset, read_dataset
 from llm_relabel.definitions import PLACEHOLDER
 from llm_relabel.errors import JobError
 from llm_relabel.job import make_job
+from llm_relabel.spellings import look_alikes, told_look_alikes
 
 EXAMPLES = 2
 LONGEST_EXAMPLE = 160
@@ -46,29 +45,31 @@ def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) ->
     }
     job = make_job(raw, folder=folder.resolve())
     dataset = read_dataset(job.data, job.resolve)
-    names = _class_names(dataset)
+    counts = dict.fromkeys(dataset.class_names or (), 0) | dataset.label_counts()
+    alike = look_alikes(counts)
+    aliases = {name: others for name, *others in alike}
+    joined = {other for others in aliases.values() for other in others}
+    names = [name for name in dataset.class_names or sorted(counts) if name not in joined]
     if len(names) < 2:
         raise JobError(
             f"the label column {given['label']!r} holds {len(names)} distinct label; at least two "
             "are needed: is it the right column?"
         )
     targets[0].write_text(_job_text(raw), encoding="utf-8")
-    targets[1].write_text(_labels_text(dataset, names), encoding="utf-8")
-    notes = "".join(f"Warning: {note}\n" for note in dataset.notes)
-    return notes + (
+    targets[1].write_text(_labels_text(dataset, names, aliases), encoding="utf-8")
+    notes = list(dataset.notes)
+    if alike:
+        notes.append(
+            f"labels that look alike: {told_look_alikes(alike, counts)}; {targets[1]} joins each "
+            "to the most frequent one by `aliases`. Those that differ in meaning get an entry of "
+            "their own there."
+        )
+    return "".join(f"Warning: {note}\n" for note in notes) + (
         f"Wrote {targets[0]} and {targets[1]}: {len(dataset):,} rows, {len(names)} labels.\n"
         f"1. Write what each label means in {targets[1]}: the judge reads nothing else.\n"
         f"2. llm-relabel plan {targets[0]}\n"
         f"3. llm-relabel run {targets[0]}"
     )
-
-
-def _class_names(dataset: Dataset) -> list[str]:
-    if dataset.class_names is not None:
-        return list(dataset.class_names)
-    column = dataset.labels
-    flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
-    return sorted(name for name in flat.unique().to_pylist() if name is not None)
 
 
 def _job_text(raw: Mapping[str, Any]) -> str:
@@ -86,14 +87,17 @@ def _job_text(raw: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _labels_text(dataset: Dataset, names: list[str]) -> str:
+def _labels_text(dataset: Dataset, names: list[str], aliases: Mapping[str, Sequence[str]]) -> str:
     labels = {name: {"definition": f"{PLACEHOLDER} what makes an item {name!r}, and how it differs "
                      "from its neighbours.", "examples": []} for name in names}  # fmt: skip
+    for name, others in aliases.items():
+        labels[name]["aliases"] = list(others)
+    spelled = {other: name for name, others in aliases.items() for other in others}
     texts = dataset.text
     for row in range(min(len(dataset), 20_000)):
         label = dataset.label_at(row)
         for name in (label,) if isinstance(label, str) else label or ():
-            shown: Any = labels[name]["examples"]
+            shown: Any = labels[spelled.get(name, name)]["examples"]
             if len(shown) < EXAMPLES and len(text := texts[row].as_py()) <= LONGEST_EXAMPLE:
                 shown.append(text)
     header = (

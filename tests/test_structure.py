@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Data flows down this list. A module imports from its own line and the lines above, never below.
 LAYERS = [
-    ["errors", "units", "registry", "journal", "store", "progress", "provenance"],
+    ["errors", "units", "registry", "journal", "store", "progress", "provenance", "spellings"],
     ["records", "measure"],
     ["definitions"],
     ["judge_settings"],

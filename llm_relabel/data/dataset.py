@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from llm_relabel.data.label_cells import LabelCells
@@ -51,6 +52,13 @@ class Dataset:
     def multi_label(self) -> bool:
         """Whether a row's label is a list."""
         return bool(pa.types.is_list(self.labels.type))
+
+    def label_counts(self) -> dict[str, int]:
+        """How many rows have each given label."""
+        column = self.labels
+        flat = pc.list_flatten(column) if self.multi_label else column
+        pairs = pc.value_counts(flat.drop_null()).to_pylist()
+        return {pair["values"]: pair["counts"] for pair in pairs}
 
     def label_at(self, row: int) -> LabelValue:
         """One row's given label."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_relabel.data.problems import Problems
@@ -19,11 +19,15 @@ _KINDS: dict[type, str] = {str: "text", bool: "true/false", int: "number", float
 class LabelCells:
     """Learns a label column's type while it is read, and keeps to it when writing.
 
-    `class_names` are the names behind an integer class column, or None.
+    `class_names` are the names behind an integer class column, or None; `aliases` the class
+    behind each other spelling.
     """
 
-    def __init__(self, column: str, class_names: tuple[str, ...] | None) -> None:
+    def __init__(
+        self, column: str, class_names: tuple[str, ...] | None, aliases: Mapping[str, str]
+    ) -> None:
         self.column = column
+        self._aliases = aliases
         self._names = class_names
         self._kinds: set[str] = set()
         self._float = False
@@ -55,6 +59,10 @@ class LabelCells:
         return text
 
     def _text(self, cell: Cell, place: int, problems: Problems) -> str | None:
+        text = self._as_written(cell, place, problems)
+        return text if text is None else self._aliases.get(text, text)
+
+    def _as_written(self, cell: Cell, place: int, problems: Problems) -> str | None:
         if is_missing(cell):
             return None
         if self._names is not None and type(cell) is int:

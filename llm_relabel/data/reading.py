@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,22 +24,28 @@ from llm_relabel.data.source import BATCH_ROWS, Batch, Cell, Source, is_missing
 from llm_relabel.errors import nearest
 from llm_relabel.job import DataSection
 
+_NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
-def read_dataset(section: DataSection, resolve: Callable[[str], Path]) -> Dataset:
+def read_dataset(
+    section: DataSection, resolve: Callable[[str], Path], aliases: Mapping[str, str] = _NO_ALIASES
+) -> Dataset:
     """Read the dataset that a job's `data` section names; `resolve` makes its paths absolute.
 
+    `aliases` holds the class behind each other spelling of a label; the file keeps its own.
     Raises DataError with every problem found, each with its count and first places.
     """
     source = open_source(section, resolve)
-    return _Reader(section, source).read()
+    return _Reader(section, source, aliases).read()
 
 
-def read_labeled(section: DataSection, path: str, resolve: Callable[[str], Path]) -> Dataset:
+def read_labeled(
+    section: DataSection, path: str, resolve: Callable[[str], Path], aliases: Mapping[str, str]
+) -> Dataset:
     """Another file with the same text and label columns, such as `data.dev`."""
     plain = {"id": None, "gold": None, "locked": None, "group": None, "context": (), "dev": None}
-    return read_dataset(section.model_copy(update={"path": path, **plain}), resolve)
+    return read_dataset(section.model_copy(update={"path": path, **plain}), resolve, aliases)
 
 
 @dataclass
@@ -58,7 +65,7 @@ class _Columns:
 
 
 class _Reader:
-    def __init__(self, section: DataSection, source: Source) -> None:
+    def __init__(self, section: DataSection, source: Source, aliases: Mapping[str, str]) -> None:
         self._section, self._source = section, source
         self._problems = Problems(source.unit)
         self._columns = _Columns()
@@ -66,9 +73,11 @@ class _Reader:
         extra = [section.id, section.group, section.locked, section.gold]
         named = [*self._shown, section.label, *(name for name in extra if name is not None)]
         self._wanted = list(dict.fromkeys(named))
-        self._label = LabelCells(section.label, source.class_names(section.label))
+        self._label = LabelCells(section.label, source.class_names(section.label), aliases)
         gold = section.gold
-        self._gold = LabelCells(gold, source.class_names(gold)) if gold is not None else None
+        self._gold = None
+        if gold is not None:
+            self._gold = LabelCells(gold, source.class_names(gold), aliases)
 
     def read(self) -> Dataset:
         for batch in self._source.batches(self._wanted, self._problems):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.journal import write_whole
+from llm_relabel.spellings import visible_name
 
 FIGURES, MARKDOWN, ANSWERS = "agreement.json", "agreement.md", "answers.jsonl"
 CONFUSED = 8  # pairs of labels, and classes, that are listed for each judge
@@ -309,4 +310,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
 
 def _cell(text: str) -> str:
     """Text of the data inside a table's cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(visible_name(text).split()).replace("|", "\\|").replace("<", "&lt;")
