@@ -148,7 +148,7 @@ class Allocation:
 
     def _price(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(len(rows),) US dollars that asking about each row costs, about."""
-        stable = estimated_tokens(self._prepared.prompts.system.content)
+        stable = estimated_tokens(self._prepared.prompts.system.text)
         limit = self._prepared.job.judge.max_item_tokens
         for row in rows[np.isnan(self._price_of[rows])].tolist():
             fields = self._prepared.dataset.item(row).fields.values()

@@ -57,7 +57,7 @@ class Run:
         Each is a line of `changes.jsonl`: id, unit, round, old, new, source, why and provenance.
         """
         log = self._folder.changes()
-        return [dict(line) for line in changes.in_force(log)] if in_force else log
+        return [dict(line) for line in (changes.in_force(log) if in_force else log)]
 
     def rollback(
         self,

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llm_relabel import journal, runs
+from llm_relabel import runs
 from llm_relabel.combine import Asked, Opinion, combine, is_unsure
 from llm_relabel.controls import ControlPool
 from llm_relabel.errors import Paused
@@ -130,9 +130,8 @@ class Judging:
         }
 
     def _write_asks(self, known: _Known, asks: Sequence[Ask]) -> None:
-        with journal.Journal(self._run.round(known.number) / "asks.jsonl") as written:
-            new = [ask for ask in asks if ask.ask_id not in known.asks]
-            written.extend(runs.ask_line(ask) for ask in new)
+        new = [ask for ask in asks if ask.ask_id not in known.asks]
+        self._run.append_asks(known.number, new)
         known.asks.update(ask.ask_id for ask in new)
 
     def _ask(
@@ -155,20 +154,19 @@ class Judging:
             left = [ask for ask in theirs if known.is_open(ask, again)]
             if left:
                 todo.append((name, left))
-        path = self._run.round(known.number) / "verdicts.jsonl"
         total = sum(len(left) for _, left in todo)
         if not todo:
-            journal.Journal(path).close()  # made in any case: it is part of every round
-            return
+            with self._run.hearing(known.number):  # made in any case: it is part of every round
+                return
         title = f"Round {known.number}: {' + '.join(name for name, _ in todo)}"
-        with journal.Journal(path) as written, self._progress.step(title) as step:
+        with self._run.hearing(known.number) as written, self._progress.step(title) as step:
             for name, left in todo:
                 self._judges[name].begin_round(evidence, left)
             done, synced = 0, time.monotonic()
 
             def hear(verdict: Verdict) -> None:
                 nonlocal done, synced
-                written.append(runs.verdict_line(verdict))
+                written.append(verdict)
                 known.hear(verdict)
                 done += 1
                 step(done, total)

@@ -11,6 +11,7 @@ from llm_relabel.api import first_issues
 from llm_relabel.controls import ControlPool
 from llm_relabel.job import Job
 from llm_relabel.judge import Judges, open_judges
+from llm_relabel.judge.image_tokens import message_tokens
 from llm_relabel.judge.prices import cost_of, price_of
 from llm_relabel.judge_settings import PEOPLE, JudgeMember, JudgeSection, Prices
 from llm_relabel.planning import AskPlanner
@@ -123,7 +124,7 @@ def _projection(prepared: Prepared, asks: Sequence[Ask], judges: Judges, issues:
         most = name in escalation
         theirs = asks_like(by_judge[section.member_names[0]], issues) if most else by_judge[name]
         prices = price_of(member, uncapped=section.max_cost == "none")
-        tokens, prefix = _tokens(prepared, theirs)
+        tokens, prefix = _tokens(prepared, theirs, member)
         minutes = _minutes(member, len(theirs), tokens)
         told = (
             f"  {name}: {'at most ' if most else ''}{len(theirs):,} calls, "
@@ -177,12 +178,12 @@ def asks_like(asks: Sequence[Ask], count: int) -> list[Ask]:
     return [ask for ask in asks if ask.purpose == "label"][:count]
 
 
-def _tokens(prepared: Prepared, asks: Sequence[Ask]) -> tuple[Tokens, float]:
+def _tokens(prepared: Prepared, asks: Sequence[Ask], member: JudgeMember) -> tuple[Tokens, float]:
     """The tokens of all asks, estimated on some of them, and those of the stable prefix."""
     sample = asks[:: max(1, len(asks) // 200)]
-    sizes = [sum(estimated_tokens(m.content) for m in _messages(prepared, a)) for a in sample]
+    sizes = [message_tokens(_messages(prepared, ask), member) for ask in sample]
     mean = sum(sizes) / max(1, len(sizes))
-    prefix = estimated_tokens(prepared.prompts.system.content)
+    prefix = estimated_tokens(prepared.prompts.system.text)
     return Tokens(input=int(mean * len(asks)), output=ANSWER_TOKENS * len(asks)), prefix
 
 

@@ -176,7 +176,7 @@ class PromptBuilder:
         """The hash of the stable part: it changes with template, definitions and instruction."""
         source = self._template.read_bytes()
         limit = str(self._max_item_tokens).encode()
-        return hashlib.sha256(self.system.content.encode() + source + limit).hexdigest()
+        return hashlib.sha256(self.system.text.encode() + source + limit).hexdigest()
 
     def build(self, item: Item, candidates: Sequence[LabelValue]) -> tuple[Message, ...]:
         """The messages for one item; no `candidates` is the blind form."""
@@ -236,4 +236,4 @@ def _module_of(template: Path) -> Any:
 
 def describe_messages(messages: Sequence[Message]) -> str:
     """The messages as plain text, for a person who wants to read a prompt."""
-    return "\n\n".join(f"[{message.role}]\n{message.content}" for message in messages)
+    return "\n\n".join(f"[{message.role}]\n{message}" for message in messages)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+from llm_relabel.images import ImagePart
 from llm_relabel.units import LabelValue
 
+Role = Literal["system", "user", "assistant"]
 Evidence = Literal["referenced", "blind"]
 Outcome = Literal["answer", "abstain", "failed"]
 AbstainOrFailure = Literal["none_fits", "unsure", "refused", "invalid", "transport", "not_recorded"]
@@ -40,11 +42,53 @@ class LabelIssue:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One chat message. The system message comes first and never changes within a job."""
+class TextPart:
+    """Text of a message."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Part: TypeAlias = TextPart | ImagePart
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Message:
+    """One chat message. The system message comes first and never changes within a job.
+
+    Only a user's message can show images, for no provider takes them elsewhere. Its text speaks
+    of them by their number: some are sent all images first, whatever their place here.
+    """
+
+    role: Role
+    content: tuple[Part, ...]
+
+    def __init__(self, role: Role, content: str | Iterable[Part]) -> None:
+        """`content` is parts, or mere text."""
+        parts = (TextPart(content),) if isinstance(content, str) else tuple(content)
+        object.__setattr__(self, "role", role)
+        object.__setattr__(self, "content", parts)
+        if role != "user" and self.images:
+            raise ValueError(f"only a user's message can show images, and this is of {role!r}")
+
+    def __str__(self) -> str:
+        """The message for a person's eyes, with a line in the place of each image."""
+        return "\n".join(map(str, self.content))
+
+    @property
+    def text(self) -> str:
+        """All of its text."""
+        first = self.content[0] if len(self.content) == 1 else None
+        if isinstance(first, TextPart):
+            return first.text
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """Its images, in order."""
+        return tuple([part for part in self.content if isinstance(part, ImagePart)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from llm_relabel.errors import RunChanged, RunError, RunLocked
 from llm_relabel.job import Job
-from llm_relabel.journal import Journal, read_lines, write_whole
+from llm_relabel.journal import KeptJournal, write_whole
 from llm_relabel.records import Ask, Decision, LabelIssue, Tokens, Verdict
 from llm_relabel.units import ITEM, label_json
 
@@ -21,13 +22,22 @@ EXCERPT = 300  # characters of an item that reports show
 
 
 class RunFolder:
-    """One run on disk. Reading needs no lock; writing happens inside `held()`."""
+    """One run on disk. Reading needs no lock; writing happens inside `held()`.
+
+    Each of its journals is parsed once: what a reader gets is the memory of this object, which
+    all appending keeps up to date, and nobody may change it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.changes_path = path / "changes.jsonl"
         self.summary_path = path / "summary.json"
         self._lock = FileLock(path / ".lock", timeout=0)
+        self._changes: KeptJournal[Mapping[str, Any]] = KeptJournal(
+            self.changes_path, with_todays_unit, _itself
+        )
+        self._rounds: dict[int, _RoundJournals] = {}
+        self._texts: dict[str, str] = {}
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -118,31 +128,59 @@ class RunFolder:
 
     # Journals
 
-    def changes(self) -> list[dict[str, Any]]:
+    def changes(self) -> Sequence[Mapping[str, Any]]:
         """All lines of `changes.jsonl`, in order."""
-        return list(map(with_todays_unit, read_lines(self.changes_path)))
+        return self._changes.read()
 
-    def append_changes(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def append_changes(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Add lines to `changes.jsonl`, synced to the disk."""
-        with Journal(self.changes_path) as log:
-            log.extend(lines)
+        with self._changes.appending() as log:
+            # As they read from the file: lines are compared with those of earlier processes.
+            log.extend([json.loads(json.dumps(line)) for line in lines])
 
-    def asks(self, number: int) -> list[dict[str, Any]]:
+    def asks(self, number: int) -> Sequence[Mapping[str, Any]]:
         """All lines of a round's `asks.jsonl`, in order."""
-        return list(read_lines(self.round(number) / "asks.jsonl"))
+        return self._of(number).asks.read()
 
-    def verdicts(self, number: int) -> list[Verdict]:
+    def append_asks(self, number: int, asks: Iterable[Ask]) -> None:
+        """Add asks to a round's `asks.jsonl`, which is made in any case, synced to the disk."""
+        with self._of(number).asks.appending() as log:
+            log.extend([ask_line(ask) for ask in asks])
+
+    def verdicts(self, number: int) -> Sequence[Verdict]:
         """All verdicts of a round, in the order they arrived."""
-        return [verdict_of(line) for line in read_lines(self.round(number) / "verdicts.jsonl")]
+        return self._of(number).verdicts.read()
+
+    def hearing(self, number: int) -> AbstractContextManager[KeptJournal[Verdict]]:
+        """A round's `verdicts.jsonl`, made in any case, open to `append` verdicts to."""
+        return self._of(number).verdicts.appending()
+
+    def flagged(self, number: int) -> Sequence[str]:
+        """The ids of a round's label issues, in the order of `issues.jsonl`."""
+        return self._of(number).issues.read()
+
+    def replaced(self, number: int) -> list[tuple[str, str, Any]]:
+        """(id, unit, new JSON value) of each unit that a round's `decisions.jsonl` replaced."""
+        return [made for made in self._of(number).decisions.read() if made is not None]
 
     def excerpts(self, ids: Collection[str]) -> dict[str, str]:
         """The start of the text of these items, from the issues of all rounds, by id."""
-        found: dict[str, str] = {}
-        for path in sorted(self.path.glob("round-*/issues.jsonl")):
-            for line in read_lines(path):
-                if line["id"] in ids:
-                    found[line["id"]] = line.get("text", "")
-        return found
+        for path in self.path.glob("round-*/issues.jsonl"):
+            number = path.parent.name.removeprefix("round-")
+            if number.isdecimal():  # no folder that a person put there
+                self.flagged(int(number))
+        return {item_id: self._texts[item_id] for item_id in ids if item_id in self._texts}
+
+    def _flagged(self, line: Mapping[str, Any]) -> str:
+        """The id in a line of `issues.jsonl`; of an item in several rounds, one text is kept."""
+        item_id: str = _shared(line["id"])
+        self._texts.setdefault(item_id, line.get("text", ""))
+        return item_id
+
+    def _of(self, number: int) -> _RoundJournals:
+        if number not in self._rounds:
+            self._rounds[number] = _RoundJournals(self.round(number), self._flagged)
+        return self._rounds[number]
 
     # Summary
 
@@ -166,6 +204,42 @@ class RunFolder:
             self.summary_path,
             (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
         )
+
+
+class _RoundJournals:
+    """The journals of one round; of those that are never appended to, what reports need."""
+
+    def __init__(self, folder: Path, flagged: Callable[[Mapping[str, Any]], str]) -> None:
+        self.asks: KeptJournal[Mapping[str, Any]] = KeptJournal(
+            folder / "asks.jsonl", _kept_ask, _itself
+        )
+        self.verdicts = KeptJournal(folder / "verdicts.jsonl", verdict_of, verdict_line)
+        self.issues = KeptJournal(folder / "issues.jsonl", flagged)
+        self.decisions = KeptJournal(folder / "decisions.jsonl", _replaced)
+
+
+def _itself(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    return line
+
+
+def _kept_ask(line: dict[str, Any]) -> Mapping[str, Any]:
+    for name in ("id", "purpose", "evidence", "judge", "candidates"):
+        line[name] = _shared(line[name])
+    return line
+
+
+def _shared(value: Any) -> Any:
+    """The same JSON value, with one string in memory for each word that many lines repeat."""
+    if isinstance(value, list):
+        return [_shared(each) for each in value]
+    return sys.intern(value) if isinstance(value, str) else value
+
+
+def _replaced(line: Mapping[str, Any]) -> tuple[str, str, Any] | None:
+    if line["action"] != "replace":
+        return None
+    line = with_todays_unit(line)
+    return _shared(line["id"]), _shared(line["unit"]), _shared(line["new"])
 
 
 def with_todays_unit(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,6 +329,7 @@ def verdict_line(verdict: Verdict) -> dict[str, Any]:
 def verdict_of(line: Mapping[str, Any]) -> Verdict:
     """A verdict from its journal line; keys that others added are left out."""
     known = {name: line[name] for name in Verdict.__dataclass_fields__}
+    known |= {name: _shared(line[name]) for name in ("id", "outcome", "answer", "reason")}
     return Verdict(**{**known, "tokens": Tokens(**line["tokens"])})
 
 

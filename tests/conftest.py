@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 import toy
+from hypothesis import settings
 
 # The tests run one to a core; each with as many threads would only stand in the others' way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A test run started in the background inherits an ignored SIGINT, and so would its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine takes its time over an example, and that says nothing about the code.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
 

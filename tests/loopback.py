@@ -15,6 +15,7 @@ Like the real services it refuses a payload that they would refuse: see `complai
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import threading
@@ -27,6 +28,8 @@ from aiohttp import web
 
 OPENAI, ANTHROPIC = "openai", "anthropic"
 HANG_SECONDS = 3600.0
+IMAGE_TOKENS = {OPENAI: 2833 + 8 * 5667, ANTHROPIC: 4784}
+"""The dearest image of gpt-4o-mini, and of the newest Claude models."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,27 @@ class Received:
 
     @property
     def user(self) -> str:
-        """The first user message: the question, also in a re-ask."""
-        return next(m["content"] for m in self.body["messages"] if m["role"] == "user")
+        """The text of the first user message: the question, also in a re-ask."""
+        content = next(m["content"] for m in self.body["messages"] if m["role"] == "user")
+        if isinstance(content, str):
+            return content
+        return "\n".join(part["text"] for part in content if part["type"] == "text")
+
+    @property
+    def images(self) -> list[tuple[str, bytes]]:
+        """Media type and bytes of each image, as they come off the wire."""
+        found = []
+        for message in self.body["messages"]:
+            for part in message["content"] if isinstance(message["content"], list) else []:
+                if part["type"] == "image":
+                    kind, data = part["source"]["media_type"], part["source"]["data"]
+                elif part["type"] == "image_url":
+                    head, _, data = part["image_url"]["url"].partition(";base64,")
+                    kind = head.removeprefix("data:")
+                else:
+                    continue
+                found.append((kind, base64.b64decode(data, validate=True)))
+        return found
 
 
 @dataclass(frozen=True)
@@ -265,9 +287,14 @@ def _anthropic(received: Received, text: str, fault: Fault) -> dict[str, Any]:
 
 
 def _sizes(received: Received, text: str) -> tuple[int, int]:
-    """Input and output tokens, as a tokenizer of four bytes a token would count them."""
+    """Input and output tokens, as a tokenizer of four bytes a token would count them.
+
+    An image is billed at the most that any has on this wire.
+    """
     asked = len(json.dumps(received.body["messages"])) + len(str(received.body.get("system", "")))
-    return asked // 4, max(1, len(text) // 4)
+    images = received.images
+    asked -= sum(len(base64.b64encode(data)) for _, data in images)
+    return asked // 4 + len(images) * IMAGE_TOKENS[received.wire], max(1, len(text) // 4)
 
 
 def default_answer(received: Received) -> str:
@@ -305,8 +332,10 @@ def complaint(received: Received) -> Fault | None:
             return refuse("anthropic-version: header is required")
         if "max_tokens" not in body:
             return refuse("max_tokens: Field required")
-        if any(message["role"] == "system" for message in body["messages"]):
-            return refuse("messages: Unexpected role 'system'")
+        roles_fit = all(message["role"] != "system" for message in body["messages"])
+        types_fit = all(kind == media_type_of(data) for kind, data in received.images)
+        if not (roles_fit and types_fit):
+            return refuse("messages: Unexpected role 'system', or not the provided media type")
     elif not headers.get("authorization", "").startswith("Bearer "):
         return Fault(401, "You didn't provide an API key", type="invalid_request_error")
     if {"max_tokens", "max_completion_tokens"} <= body.keys():
@@ -323,6 +352,11 @@ def complaint(received: Received) -> Fault | None:
             if found := unsupported & each.keys():
                 return refuse(f"For {name!r}, properties {sorted(found)} are not supported")
     return None
+
+
+def media_type_of(data: bytes) -> str:
+    """What an image's bytes are."""
+    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
 
 
 def _objects(schema: Any) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
@@ -56,7 +56,6 @@ def test_alpha_of_two_observers_is_the_published_one() -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=60),
 )
-@settings(deadline=None)
 def test_coefficients_equal_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     truth, answer = np.array(pairs).T
     matrix = measures.confusion(truth, answer, 4).astype(float)

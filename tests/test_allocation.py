@@ -18,11 +18,13 @@ from test_resume import killed_after
 from test_rounds import right_answer
 
 import llm_relabel as lr
+from llm_relabel import beliefs
 from llm_relabel.beliefs import Beliefs
 from llm_relabel.definitions import load_definitions
+from llm_relabel.fusion import FusedUnits
 from llm_relabel.gains import expected_gains, severities
 from llm_relabel.tasks.classification import Classification
-from llm_relabel.units import Labels, column
+from llm_relabel.units import Labels, Units, column
 
 ROWS = 400
 PRICES = {"input": 1.0, "output": 1.0}
@@ -107,6 +109,24 @@ def test_parts_and_kills_make_no_difference(uneven: toy.Work) -> None:
     assert asked(uneven) == order
     assert len(order) == 170
     assert (uneven.run_folder / "dataset.jsonl").read_bytes() == resumed
+
+
+@pytest.mark.parametrize(("budget", "parts"), [(390, 4), (170, 2), (100, 1)])
+def test_the_evidence_is_fitted_once_a_part_and_once_to_decide(
+    uneven: toy.Work, monkeypatch: pytest.MonkeyPatch, budget: int, parts: int
+) -> None:
+    fits: list[int] = []
+    really = beliefs.fuse_units
+
+    def counted(units: Units, *rest: Any) -> FusedUnits:
+        fits.append(len(units))
+        return really(units, *rest)
+
+    monkeypatch.setattr(beliefs, "fuse_units", counted)
+    uneven.write_job(rounds=1, detect={"budget": budget, "quality": 0.99})
+    lr.relabel(uneven.job)
+    assert len(asked(uneven)) == budget
+    assert fits == [ROWS] * (parts + 1)
 
 
 def test_people_are_asked_all_at_once(uneven: toy.Work) -> None:

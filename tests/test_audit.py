@@ -178,7 +178,7 @@ def test_lower_bound_is_clopper_and_pearsons(wins: int, losses: int) -> None:
         assert bound == pytest.approx(0.05 ** (1 / wins))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(1, 30), st.integers(1, 2000)), min_size=1, max_size=4),
     st.integers(0, 2**31),

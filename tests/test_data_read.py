@@ -247,7 +247,7 @@ def test_missing_values_of_pandas(tmp_path: Path) -> None:
     assert out.labels.to_pylist() == ["1", "0", "0"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcdef"), st.none() | st.sampled_from("12345")),

@@ -62,7 +62,7 @@ def parse_lines(raw: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in raw.decode().split("\n") if line.strip()]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(json_rows(), st.booleans(), st.sampled_from(["\n", "\r\n"]), st.data())
 def test_json_lines(rows, ascii_only, ending, data) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +72,7 @@ def test_json_lines(rows, ascii_only, ending, data) -> None:
         check(path, changed_rows(data, len(rows)), parse_lines)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(json_rows(), st.booleans(), st.sampled_from([None, 0, 2]), st.data())
 def test_json_arrays(rows, ascii_only, indent, data) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def test_json_arrays(rows, ascii_only, indent, data) -> None:
 
 
 @pytest.mark.parametrize(("name", "delimiter"), [("d.csv", ","), ("d.csv", ";"), ("d.tsv", "\t")])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.tuples(TEXT, LABEL, CELL), min_size=1, max_size=6),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
@@ -115,7 +115,7 @@ RAW = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(RAW, st.data())
 def test_csv_that_no_writer_made(raw, data) -> None:
     """Stray quotes, ragged rows, any line ends: the neighbours survive, or nothing is written."""
@@ -147,7 +147,7 @@ def test_csv_that_no_writer_made(raw, data) -> None:
 SPACE = st.text(alphabet=" \t", max_size=2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(CELL | st.just("label"), VALUE, SPACE, SPACE), max_size=4),
     st.booleans(),

@@ -88,7 +88,7 @@ def test_a_persons_label_is_final_and_teaches() -> None:
     st.integers(2, 6), st.integers(1, 40), st.integers(0, 3), st.integers(0, 2**31),
     st.floats(0.0, 1.0),
 )  # fmt: skip
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_any_input_gives_distributions(
     classes: int, rows: int, judges: int, seed: int, spoken: float
 ) -> None:

@@ -15,10 +15,12 @@ import pytest
 import tiny_lm
 import torch
 from hostile import corpus
+from pictures import png
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm_relabel.definitions import load_definitions
 from llm_relabel.errors import RequestRejected
+from llm_relabel.images import ImagePart
 from llm_relabel.judge.chat import ChatRequest, Completion
 from llm_relabel.judge.hf_model import HFModel
 from llm_relabel.judge.hf_text import HFText
@@ -96,7 +98,7 @@ class Plain:
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
     def prompt(self, asked: ChatRequest) -> list[int]:
-        turns = [{"role": one.role, "content": one.content} for one in asked.messages]
+        turns = [{"role": one.role, "content": one.text} for one in asked.messages]
         if self.tokenizer.chat_template is None:
             text = "\n\n".join(turn["content"] for turn in turns) + "\n\nAnswer:\n"
         else:
@@ -271,6 +273,17 @@ def test_a_prompt_that_is_too_long_fails_alone(tmp_path: Path) -> None:
     assert "judge.max_item_tokens" in str(failed)
 
 
+def test_an_image_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    tiny_lm.save(tmp_path)
+    asked = request("a")
+    system, user = asked.messages
+    shown = Message("user", (ImagePart(png()), *user.content))
+    fine, failed = ask(tmp_path, [asked, ChatRequest((system, shown), asked.schema)])
+    assert isinstance(fine, Completion)
+    assert isinstance(failed, RequestRejected)
+    assert "reads text only, and the prompt shows 1 image;" in str(failed)
+
+
 def test_a_token_without_weights_fails_alone(tmp_path: Path) -> None:
     tokenizer = tiny_lm.byte_pairs()
     known = tokenizer.get_vocab_size()
@@ -331,7 +344,7 @@ def test_a_template_without_a_system_message_gets_it_with_the_question(tmp_path:
     asked = request("the horse")
     prompt = text.read(asked)
     said = model.tokenizer.decode([*prompt.prefix, *prompt.rest])
-    system, question = (one.content for one in asked.messages)
+    system, question = (one.text for one in asked.messages)
     assert said == f"[user] {system}\n\n{question} [answer] <think>\n</think>\n\n"
     # What is stable is read once for all questions, up to where the item's own part begins.
     assert model.tokenizer.decode(prompt.prefix) in f"[user] {system}\n\n{question}"

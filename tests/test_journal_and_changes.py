@@ -25,7 +25,7 @@ RECORDS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(RECORDS, st.data())
 def test_a_journal_cut_anywhere_keeps_every_whole_line(records: list[dict], data) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -290,7 +290,7 @@ def test_the_ledger_counts_what_was_in_flight_at_a_kill(tmp_path: Path) -> None:
     assert budget.try_reserve(0.54)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_promises_never_exceed_the_cap(data: st.DataObject) -> None:
     cap = data.draw(st.floats(0.5, 5))

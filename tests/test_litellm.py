@@ -17,6 +17,9 @@ import asyncio, inspect, json, os, sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 import loopback, test_providers as t
+from pictures import png
+from llm_relabel.images import ImagePart
+from llm_relabel.records import TextPart
 from llm_relabel.judge import litellm as ours
 from llm_relabel.judge.litellm import find_credentials, load_litellm, translate
 from llm_relabel.errors import JobError
@@ -32,6 +35,10 @@ with loopback.LoopbackServer(lambda r: reply[0] or loopback.default_answer(r)) a
         done = await provider.complete(t.REQUEST, timeout=20)
         report["text"], report["tokens"] = done.text, [done.tokens.input, done.tokens.cached]
         report["sent"] = [server.requests[0].body, dict(server.requests[0].headers)]
+        seen = t.ChatRequest((t.Message("user", (ImagePart(png()), TextPart("see"))),), t.SCHEMA)
+        await provider.complete(seen, timeout=20)
+        received = server.requests[-1]
+        report["seen"] = [received.images == [("image/png", png())], received.body["messages"]]
         report["errors"] = {}
         faults = {
             "rate": loopback.rate_limited("7"), "500": loopback.server_error(),
@@ -135,6 +142,14 @@ def test_litellm_payload_and_answer(litellm_report: dict[str, Any]) -> None:
     assert json.loads(litellm_report["text"])["label"] in LABELS
     asked, cached = litellm_report["tokens"]
     assert asked // 2 == cached > 0
+
+
+def test_litellm_carries_images_in_the_form_of_openai(litellm_report: dict[str, Any]) -> None:
+    same, [user] = litellm_report["seen"]
+    assert same
+    image, text = user["content"]
+    assert image["image_url"]["detail"] == "high"
+    assert text == {"type": "text", "text": "see"}
 
 
 def test_litellm_sends_the_named_key_and_hides_it(litellm_report: dict[str, Any]) -> None:

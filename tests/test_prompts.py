@@ -82,7 +82,7 @@ def test_the_stable_part_is_the_same_for_every_item() -> None:
     one, other = builder.build(item(), ("NUM",)), builder.build(item(text="else"), ())
     assert one[0] == other[0]
     assert one[0].role == "system"
-    assert "How tall" not in one[0].content
+    assert "How tall" not in one[0].text
 
 
 HOSTILE = [
@@ -98,7 +98,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_inside_its_fence(text: str) -> None:
-    user = PromptBuilder(task(), schema_in_words=False).build(item(text=text), ("NUM",))[1].content
+    user = PromptBuilder(task(), schema_in_words=False).build(item(text=text), ("NUM",))[1].text
     fence = user.splitlines()[1]
     inside = user.split(fence)[2]
     assert user.count(fence) == 3  # announced, opened, closed

@@ -140,7 +140,7 @@ def test_somebody_elses_timeout_stays_theirs() -> None:
 def test_scripted_provider_takes_a_function_a_completion_and_ends() -> None:
     done = Completion("{}", Tokens(5, 1, 2), "refusal")
     assert complete(ScriptedProvider(lambda _request: done)) is done
-    provider = ScriptedProvider(lambda request: request.messages[0].content.upper())
+    provider = ScriptedProvider(lambda request: request.messages[0].text.upper())
     assert complete(provider).text == "HELLO"
     with pytest.raises(AssertionError, match="has 0 answers"):
         complete(ScriptedProvider([]))

@@ -378,7 +378,7 @@ names = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), classes=names, kind=st.sampled_from(["csv", "jsonl"]))
 def test_whatever_the_labels_and_texts_are_answers_come_back(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, classes: list[str], kind: str

@@ -152,7 +152,7 @@ class_names = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), classes=class_names, sets=st.booleans(), kind=st.sampled_from(EXPORTS))
 def test_label_studio_keeps_whatever_labels_there_are(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, classes: list[str], sets: bool,

@@ -132,7 +132,7 @@ def test_doubtful_strata_get_more_than_their_share() -> None:
     assert new.tolist() == [21, 49, 21, 49]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     beliefs=st.integers(0, 10_000),
     draws=st.lists(st.tuples(st.integers(16, 120), st.integers(0, 20)), min_size=1, max_size=3),

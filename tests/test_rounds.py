@@ -54,7 +54,7 @@ def test_recorded_job_adds_up(work: toy.Work, policy: str) -> None:
 
 
 def test_agree_follows_the_judge_only_with_the_model(work: toy.Work) -> None:
-    """Row 35 is wrong, its prediction too, and the judge is right: only `replace` mends it."""
+    """A row whose label and prediction are wrong and whose judge is right: `replace` mends it."""
     rows = [row for row in range(toy.ROWS) if toy.given(row) != toy.truth(row)]
     predictions = [
         json.loads(line) for line in (work.folder / "predictions.jsonl").read_text().splitlines()
@@ -68,6 +68,10 @@ def test_agree_follows_the_judge_only_with_the_model(work: toy.Work) -> None:
     assert work.labels()[rows[0]] == toy.given(rows[0])
     why = [d["why"] for d in work.lines("round-1/decisions.jsonl") if d["id"] == f"i{rows[0]}"]
     assert "the small model says" in why[0]
+    work.write_job(decide={"policy": "replace"}, output="replaced")
+    work.run_folder = work.folder / "replaced"
+    lr.relabel(work.job)
+    assert work.labels()[rows[0]] == toy.truth(rows[0])
 
 
 def test_output_differs_only_in_changed_cells(work: toy.Work) -> None:
@@ -173,9 +177,11 @@ def test_identical_prompts_in_flight_are_asked_once(work: toy.Work) -> None:
         row["text"] = toy.text(0)
     work.write_rows(rows)
     with LoopbackServer(right_answer, latency=0.2) as server:
-        work.llm(server.openai_url, cache=False, evidence="blind")
+        llm = {"model": "openai/toy", "base_url": server.openai_url}
+        work.write_job(judge={**llm, "cache": False, "evidence": "blind"}, rounds=1)
         lr.relabel(work.job)
-        assert len(server.requests) == 1 + (work.summary["rounds"][1]["judged"] > 0)
+        assert work.summary["rounds"][0]["judged"] > 1
+        assert len(server.requests) == 1
 
 
 def test_one_re_ask_says_what_was_wrong(work: toy.Work) -> None:
@@ -279,14 +285,16 @@ def test_max_cost_is_kept_and_what_was_paid_is_used(work: toy.Work) -> None:
         done = lr.relabel(work.job).summary
         assert done["status"] == "done"
         assert done["calls"] == len(server.requests) > paid
-    # Nothing was asked twice, and the log replays to what an undisturbed run writes.
-    users = [r.user for r in server.requests]
-    assert len(set(users)) == len(users)
-    resumed = work.labels()
-    work.write_job(output="fresh")
-    work.run_folder = work.folder / "fresh"
-    lr.relabel(work.job)
-    assert work.labels() == resumed
+        # Nothing was asked twice, and the log replays to what an undisturbed run writes.
+        users = [r.user for r in server.requests]
+        assert len(set(users)) == len(users)
+        resumed = work.labels()
+        uncached = {"max_cost": 50.0, "cache": False}
+        work.write_job(judge={**judge, **uncached}, output="fresh")
+        work.run_folder = work.folder / "fresh"
+        lr.relabel(work.job)
+        assert len(server.requests) > len(users)
+        assert work.labels() == resumed
 
 
 def test_deadline_pauses(work: toy.Work) -> None:

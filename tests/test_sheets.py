@@ -67,7 +67,7 @@ def runs_as_a_formula(cell: str) -> bool:
     return re.match(rf"{invisible}[{re.escape(SIGNS)}]", cell) is not None
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(ROWS)
 def test_any_text_comes_back(folder: Path, sheet: tuple[list[str], list[list[str]]]) -> None:
     header, rows = sheet
@@ -76,7 +76,7 @@ def test_any_text_comes_back(folder: Path, sheet: tuple[list[str], list[list[str
     assert read_sheet(path) == [dict(zip(header, row, strict=True)) for row in rows]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(ROWS, st.sampled_from(",;\t"))
 def test_no_cell_is_a_formula_whatever_separates_them(
     folder: Path, sheet: tuple[list[str], list[list[str]]], delimiter: str
@@ -91,7 +91,7 @@ def test_no_cell_is_a_formula_whatever_separates_them(
             assert not re.search("[\x00-\x08\x0e-\x1f\ud800-\udfff]", cell)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     ROWS.filter(lambda sheet: len(sheet[0]) > 1),
     st.sampled_from([(",", "utf-8"), (";", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-16")]),
@@ -315,10 +315,12 @@ def test_a_sheet_that_does_not_fit_undoes_nothing(done: toy.Work) -> None:
 
 def test_values_of_any_kind_are_shown(tmp_path: Path) -> None:
     line = {"kind": "change", "round": 1, "source": "judge", "judge": None, "why": "w " * 900}
-    values = [(None, "NUM"), (True, False), (["a", "b"], []), ("-1", "007")]
+    values = [
+        ("u0", None, "NUM"), ("class:u1", True, False), ("u2", ["a", "b"], []), ("u3", "-1", "007"),
+    ]  # fmt: skip
     lines = [
-        {**line, "id": f"{n}", "unit": f"u{n}", "old": old, "new": new}
-        for n, (old, new) in enumerate(values)
+        {**line, "id": f"{n}", "unit": unit, "old": old, "new": new}
+        for n, (unit, old, new) in enumerate(values)
     ]
     folder = RunFolder(tmp_path)
     folder.append_changes(lines)

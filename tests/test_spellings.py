@@ -157,7 +157,8 @@ def test_a_trailing_space_is_seen_wherever_labels_are_shown(work: toy.Work) -> N
     spelled(work, ("fruit ",))
     labels = {name: f"A kind of {name}." for name in ("fruit ", "tool", "animal")}
     (work.folder / "labels.yaml").write_text(yaml.safe_dump({"labels": labels}))
-    recorded = [{"id": f"i{row}", "label": "fruit "} for row in range(60)]
+    shown = ("fruit ", "fruit␣")  # as it is, and as prompts and pages show it
+    recorded = [{"id": f"i{row}", "label": shown[row % 2]} for row in range(60)]
     work.write_lines("recorded.jsonl", recorded)
     rows = [
         {"id": f"i{row}", "fruit ": 0.98, "tool": 0.01, "animal": 0.01} for row in range(toy.ROWS)

@@ -41,7 +41,10 @@ def read_dataset(
 
 
 def read_labeled(
-    section: DataSection, path: str, resolve: Callable[[str], Path], aliases: Mapping[str, str]
+    section: DataSection,
+    path: str,
+    resolve: Callable[[str], Path],
+    aliases: Mapping[str, str] = _NO_ALIASES,
 ) -> Dataset:
     """Another file with the same text and label columns, such as `data.dev`."""
     plain = {"id": None, "gold": None, "locked": None, "group": None, "context": (), "dev": None}

@@ -10,7 +10,6 @@ from llm_relabel.job import load_job
 from llm_relabel.progress import Progress
 from llm_relabel.report import told_summary
 from llm_relabel.rounds import JobRunner
-from llm_relabel.runs import RunFolder
 
 SHOWN = 6
 
@@ -45,7 +44,7 @@ def _examples(runner: JobRunner) -> list[str]:
     row_of = {item_id: row for row, item_id in enumerate(data.ids.to_pylist())}
     repaired: list[str] = []
     untouched: list[str] = []
-    for line in in_force(RunFolder(runner.run.path).changes()):
+    for line in in_force(runner.run.changes()):
         row = row_of[line["id"]]
         told = f"  {line['old']} -> {line['new']}:  {' '.join(data.text[row].as_py().split())}"
         published = gold[row] if gold is not None else None

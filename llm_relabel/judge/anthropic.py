@@ -39,7 +39,7 @@ from llm_relabel.judge.wire import (
     within,
 )
 from llm_relabel.judge_settings import JudgeMember
-from llm_relabel.records import Tokens
+from llm_relabel.records import Message, TextPart, Tokens
 
 _STOPS: dict[Any, Any] = {
     "max_tokens": "length",
@@ -119,13 +119,13 @@ class AnthropicProvider:
             "model": self.model,
             "max_tokens": request.max_output_tokens,
             "messages": [
-                {"role": message.role, "content": clean(message.content)}
+                {"role": message.role, "content": _content(message)}
                 for message in request.messages
                 if message.role != "system"
             ],
         }
         system: list[dict[str, Any]] = [
-            {"type": "text", "text": clean(message.content)}
+            {"type": "text", "text": clean(message.text)}
             for message in request.messages
             if message.role == "system"
         ]
@@ -187,6 +187,25 @@ class AnthropicProvider:
         scrub_chain(exc, secrets)
         found = translate(exc, self.name, secrets)
         return found or RequestRejected(f"{self.name}: {scrub(str(exc), secrets)}")
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """A message's content: a string, or blocks where it shows images.
+
+    Images go first, where these models read them best
+    (https://platform.claude.com/docs/en/build-with-claude/vision).
+    """
+    if not message.images:
+        return clean(message.text)
+    blocks: list[dict[str, Any]] = [
+        {
+            "type": "image",
+            "source": {"type": "base64", "media_type": image.media_type, "data": image.base64},
+        }
+        for image in message.images
+    ]
+    texts = [part.text for part in message.content if isinstance(part, TextPart)]
+    return blocks + [{"type": "text", "text": clean(text)} for text in texts]
 
 
 def translate(exc: Exception, who: str, secrets: tuple[str, ...]) -> ProviderError | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
+from llm_relabel.images import ImagePart
 from llm_relabel.records import Message, Tokens
 
 # Made once: `json.dumps` with settings of its own builds an encoder at every call.
@@ -42,16 +43,14 @@ class ChatRequest:
     def sha256(self, *, provider: str, model: str, base_url: str | None, repeat: int = 0) -> str:
         """The cache key: everything that can change the answer, nothing of how it travels.
 
-        Timeouts, limits, cache marks and batch ids are left out on purpose.
+        Timeouts, limits, cache marks and batch ids are left out on purpose. An image stands in it
+        by its SHA-256.
         """
         frame = _frame(
             provider, model, base_url, self.max_output_tokens, _Same(self.params),
             _Same(self.schema),
         )  # fmt: skip
-        messages = ",".join(
-            f'["{message.role}",{_text(message.role, message.content)}]'
-            for message in self.messages
-        )
+        messages = ",".join(f'["{message.role}",{_content(message)}]' for message in self.messages)
         asked = f"{frame[0]}{messages}{frame[1]}{repeat}{frame[2]}"
         return hashlib.sha256(asked.encode()).hexdigest()
 
@@ -86,8 +85,16 @@ def _frame(
     )
 
 
-def _text(role: str, content: str) -> str:
-    return _stable(content) if role == "system" else _canonical(content)
+def _content(message: Message) -> str:
+    """A message's content as JSON: a string where it is mere text, as keys always had it."""
+    if message.images:
+        return _canonical(
+            [
+                {"image": part.sha256} if isinstance(part, ImagePart) else part.text
+                for part in message.content
+            ]
+        )
+    return _stable(message.text) if message.role == "system" else _canonical(message.text)
 
 
 @lru_cache(maxsize=32)

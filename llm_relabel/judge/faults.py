@@ -44,12 +44,17 @@ _UNSAFE_MESSAGE = re.compile(
 )
 # The 401 of some providers repeats the start and the end of the key that was sent.
 _LOOKS_LIKE_A_KEY = re.compile(r"\bsk-[\w*.-]{4,}")
+# Some servers repeat the request, and an image of it must not end in a journal.
+_LOOKS_LIKE_AN_IMAGE = re.compile(
+    r"(?<![A-Za-z0-9+/])(?:data:image/[\w.+-]+;base64,)?[A-Za-z0-9+/]{200,}={0,2}"
+)
 _HALF_HIDDEN = r"[\w-]*(?:\*|\.\.|…|•)[\w*.…•-]*"
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """`text` without the secrets and what looks like a key, in a line or two."""
-    text = " ".join(_LOOKS_LIKE_A_KEY.sub("sk-***", without(text, secrets)).split())
+    """`text` without the secrets and what looks like a key or an image, in a line or two."""
+    text = _LOOKS_LIKE_AN_IMAGE.sub("[base64]", without(text, secrets))
+    text = " ".join(_LOOKS_LIKE_A_KEY.sub("sk-***", text).split())
     return text if len(text) <= MESSAGE_LIMIT else text[:MESSAGE_LIMIT] + " [cut]"
 
 

@@ -13,6 +13,7 @@ import jinja2
 
 from llm_relabel.errors import JobError, RequestRejected
 from llm_relabel.judge.chat import ChatRequest
+from llm_relabel.judge.image_limits import check_images
 from llm_relabel.judge.wire import clean
 from llm_relabel.records import Message
 
@@ -87,6 +88,7 @@ class HFText:
 
     def read(self, request: ChatRequest) -> Prompt:
         """A request as tokens. Raises RequestRejected."""
+        check_images(request.messages, "hf", self.name)
         choices = self._choices_of(request.schema)
         try:
             ids = self._encode(request.messages)
@@ -121,7 +123,7 @@ class HFText:
 
     def _render(self, messages: Sequence[Message]) -> str:
         """The messages as the one text that the model continues."""
-        turns = [{"role": one.role, "content": self._plain(one.content)} for one in messages]
+        turns = [{"role": one.role, "content": self._plain(one.text)} for one in messages]
         if self._template is None:
             return "\n\n".join(turn["content"] for turn in turns) + "\n\nAnswer:\n"
         if self._merges and len(turns) > 1 and turns[0]["role"] == "system":
@@ -158,7 +160,7 @@ class HFText:
         Taken from two made-up questions and not from those at hand, so that an answer does not
         depend on who else asks.
         """
-        system = messages[0].content if messages[0].role == "system" else ""
+        system = messages[0].text if messages[0].role == "system" else ""
         if system not in self._prefixes:
             head = [Message("system", system)] if system else []
             two = [self._encode([*head, Message("user", probe)]) for probe in ("a", "7 b")]

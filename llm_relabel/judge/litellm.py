@@ -27,7 +27,7 @@ from llm_relabel.errors import (
 from llm_relabel.judge.chat import ChatRequest, Completion
 from llm_relabel.judge.faults import error_for_status, scrub, scrub_chain
 from llm_relabel.judge.keys import Key, endpoint, read_dotenv
-from llm_relabel.judge.wire import causes, clean, within
+from llm_relabel.judge.wire import causes, chat_content, within
 from llm_relabel.judge_settings import JudgeMember
 
 # They sign with credentials found on the machine, and no api_key argument takes their place.
@@ -103,7 +103,7 @@ class LitellmProvider:
         arguments: dict[str, Any] = {
             "model": self.name,
             "messages": [
-                {"role": message.role, "content": clean(message.content)}
+                {"role": message.role, "content": chat_content(message)}
                 for message in request.messages
             ],
             "max_tokens": request.max_output_tokens,

@@ -18,6 +18,7 @@ from llm_relabel.judge.budget import Budget
 from llm_relabel.judge.cache import CachedAnswer, VerdictCache
 from llm_relabel.judge.catalog import sampling_params
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
+from llm_relabel.judge.image_limits import check_images
 from llm_relabel.judge.metered import Bill, MeteredProvider
 from llm_relabel.judge.retry import complete_with_retry
 from llm_relabel.judge_settings import JudgeMember, Prices
@@ -195,9 +196,17 @@ class LLMJudge:
     # All steps at once
 
     def known(self, ask: Ask, item: Item) -> Verdict | Question:
-        """The verdict where the cache has the answer, else the question that has to be put."""
+        """The verdict where the cache has the answer, else the question that has to be put.
+
+        A question that the provider would refuse for its images fails here, with no call made.
+        """
         question = self.question(ask, item)
         settled = self.recall(question)
+        if settled is None:
+            try:
+                check_images(question.request.messages, self._provider.provider, self.name)
+            except RequestRejected as error:
+                settled = self.give_up(question, error)
         if settled is None:
             return question
         return self.tell(ask, question, settled, shared=False)

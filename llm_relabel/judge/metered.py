@@ -43,6 +43,7 @@ class MeteredProvider:
         self, inner: ChatProvider, member: JudgeMember, prices: Prices | None, budget: Budget
     ) -> None:
         self.inner = inner
+        self._member = member
         self.prices = prices
         self.budget = budget
         self.limits = Limits(member)
@@ -68,7 +69,7 @@ class MeteredProvider:
         return await self._attempt(request, timeout, bill)
 
     async def _attempt(self, request: ChatRequest, timeout: float, bill: Bill) -> Completion:
-        size, worst = worst_case(request, self.prices)
+        size, worst = worst_case(request, self.prices, self._member)
         await self.budget.reserve(worst)
         actual = 0.0
         try:

@@ -30,7 +30,7 @@ from llm_relabel.judge.keys import DUMMY, Key, endpoint, is_custom, is_loopback
 from llm_relabel.judge.wire import (
     KEEPALIVE_SECONDS,
     PlainSending,
-    clean,
+    chat_content,
     connection_lost,
     count,
     never_connected,
@@ -112,7 +112,7 @@ class OpenAIProvider:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [
-                {"role": message.role, "content": clean(message.content)}
+                {"role": message.role, "content": chat_content(message)}
                 for message in request.messages
             ],
             self._limit_name: request.max_output_tokens,

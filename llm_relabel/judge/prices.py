@@ -8,6 +8,7 @@ from typing import Any
 from llm_relabel.errors import JobError
 from llm_relabel.judge.catalog import SDK_PROVIDERS, facts_of, sampling_params
 from llm_relabel.judge.chat import ChatRequest
+from llm_relabel.judge.image_tokens import most_image_tokens
 from llm_relabel.judge.keys import KEYLESS_PROVIDERS, endpoint, is_custom, is_private
 from llm_relabel.judge_settings import JudgeMember, Prices
 from llm_relabel.records import Tokens
@@ -20,8 +21,10 @@ MILLION = 1_000_000
 # litellm providers that run on the user's own machine when no base_url says otherwise.
 LOCAL_PROVIDERS = frozenset({"ollama", "ollama_chat", "lm_studio", "llamafile"})
 
-# Bounds on what a provider adds: role marks per message, a preamble around a schema.
+# Bounds on what a provider adds: role marks per message, marks around an image, a preamble around
+# a schema.
 TOKENS_PER_MESSAGE = 16
+TOKENS_PER_IMAGE = 16
 TOKENS_PER_REQUEST = 64
 TOKENS_PER_SCHEMA = 768
 
@@ -84,16 +87,21 @@ def cost_of(tokens: Tokens, prices: Prices | None) -> float:
     return dollars / MILLION
 
 
-def worst_case(request: ChatRequest, prices: Prices | None) -> tuple[int, float]:
-    """A request's size in bytes, and the most US dollars that one attempt at it can cost.
+def worst_case(
+    request: ChatRequest, prices: Prices | None, member: JudgeMember | None = None
+) -> tuple[int, float]:
+    """The most input tokens of a request, and the most US dollars that one attempt can cost.
 
     Every tokenizer in use works on bytes or on pieces of at least one byte, so a text has
-    at most as many tokens as UTF-8 bytes; the output stops at `max_output_tokens`, thoughts
+    at most as many tokens as UTF-8 bytes; an image has what the rule of `member`'s model makes
+    of it at most (None: any model's rule); the output stops at `max_output_tokens`, thoughts
     included. The dollars are 0 when no price is known.
     """
     size = TOKENS_PER_REQUEST
     for message in request.messages:
-        size += TOKENS_PER_MESSAGE + len(message.content.encode("utf-8", "surrogatepass"))
+        size += TOKENS_PER_MESSAGE + len(message.text.encode("utf-8", "surrogatepass"))
+        for image in message.images:
+            size += TOKENS_PER_IMAGE + most_image_tokens(image, member)
     if request.schema is not None:
         size += TOKENS_PER_SCHEMA + request.schema_bytes
     tokens = Tokens(input=size, output=request.max_output_tokens)

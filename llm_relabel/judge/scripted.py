@@ -48,7 +48,7 @@ class ScriptedProvider:
             raise answer
         if isinstance(answer, Completion):
             return answer
-        size = sum(len(message.content) for message in request.messages)
+        size = sum(len(message.text) for message in request.messages)
         return Completion(answer, Tokens(input=size // 4, output=len(answer) // 4))
 
     async def aclose(self) -> None:

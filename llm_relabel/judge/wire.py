@@ -10,12 +10,17 @@ from typing import Any, TypeVar
 import aiohttp
 
 from llm_relabel.errors import CallTimedOut
+from llm_relabel.images import ImagePart
 from llm_relabel.judge.faults import scrub
+from llm_relabel.records import Message
 
 Answered = TypeVar("Answered")
 
 KEEPALIVE_SECONDS = 4.0
 """Below the 5 seconds after which uvicorn, and so vLLM, closes an idle connection."""
+
+IMAGE_DETAIL = "high"
+"""Said outright: the models' own choice differs, and the token rules are those of this one."""
 
 MOST_TOKENS = 10**9
 """No answer has more: a greater count is no count, and the call is charged at its worst case."""
@@ -51,6 +56,22 @@ def clean(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def chat_content(message: Message) -> str | list[dict[str, Any]]:
+    """A message's content in OpenAI's form: a string, or a list of parts where it shows images."""
+    if not message.images:
+        return clean(message.text)
+    return [
+        {"type": "image_url", "image_url": {"url": _data_url(part), "detail": IMAGE_DETAIL}}
+        if isinstance(part, ImagePart)
+        else {"type": "text", "text": clean(part.text)}
+        for part in message.content
+    ]
+
+
+def _data_url(image: ImagePart) -> str:
+    return f"data:{image.media_type};base64,{image.base64}"
 
 
 def count(value: Any) -> int:

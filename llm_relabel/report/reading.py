@@ -7,7 +7,7 @@ data nor the process that ran.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,9 @@ from llm_relabel.data import Dataset, read_dataset
 from llm_relabel.definitions import LabelDefinition, LabelDefinitions, load_definitions
 from llm_relabel.errors import RelabelError
 from llm_relabel.job import Job, make_job
-from llm_relabel.journal import read_lines
 from llm_relabel.judge_settings import PEOPLE
 from llm_relabel.records import Verdict
-from llm_relabel.runs import RunFolder, latest, with_todays_unit
+from llm_relabel.runs import RunFolder, latest
 from llm_relabel.tasks import Task, assembled, open_task
 from llm_relabel.units import Labels
 
@@ -44,7 +43,7 @@ class RoundRead:
     quality: NDArray[np.float32]
     flagged: NDArray[np.bool_]
     after: Labels
-    asks: list[dict[str, Any]]
+    asks: Sequence[Mapping[str, Any]]
     verdicts: Mapping[str, Verdict]
     calls: Mapping[str, int]
 
@@ -125,7 +124,7 @@ def _rounds(run: RunFolder, task: Task, row_of: Mapping[str, int], rounds: int) 
         columns = ["current_label", "predicted_label", "label_quality"]
         table = pq.read_table(path, columns=columns)
         flagged = np.zeros(len(row_of), dtype=np.bool_)
-        flagged[[row_of[line["id"]] for line in read_lines(issues)]] = True
+        flagged[[row_of[item_id] for item_id in run.flagged(number)]] = True
         current = task.read(table["current_label"])
         asks, verdicts = run.asks(number), run.verdicts(number)
         found.append(
@@ -148,9 +147,8 @@ def _after(
     run: RunFolder, number: int, task: Task, current: Labels, row_of: Mapping[str, int]
 ) -> Labels:
     units: dict[str, dict[str, Any]] = {}
-    for line in map(with_todays_unit, read_lines(run.round(number) / "decisions.jsonl")):
-        if line["action"] == "replace":
-            units.setdefault(line["id"], {})[line["unit"]] = line["new"]
+    for item_id, unit, new in run.replaced(number):
+        units.setdefault(item_id, {})[unit] = new
     after = current.copy()
     for item_id, changed in units.items():
         row = row_of[item_id]
@@ -158,7 +156,7 @@ def _after(
     return after
 
 
-def _calls(asks: list[dict[str, Any]], verdicts: list[Verdict]) -> dict[str, int]:
+def _calls(asks: Sequence[Mapping[str, Any]], verdicts: Sequence[Verdict]) -> dict[str, int]:
     deciding = {line["ask_id"] for line in asks if line["control"] is None}
     calls = {line["id"]: 0 for line in asks if line["control"] is None}
     # An answer from the cache was a call once; what people answered before is no second question.

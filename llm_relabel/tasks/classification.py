@@ -66,7 +66,9 @@ class Classification:
         )
         self.names = names_of(self.kinds)
         self._classes = ClassLabels(classes, exclusive=not self.multi_label)
-        self._aliases = definitions.aliases
+        # A candidate is shown with its unseen characters written out, and may come back so.
+        shown = {visible_name(name): name for name in classes}
+        self._spelled = shown | definitions.aliases | {name: name for name in classes}
         self._column = {name: index for index, name in enumerate(classes)}
         self._table: Units | None = None
         self._none = self._free_word("NONE_OF_THESE")
@@ -108,7 +110,7 @@ class Classification:
         return tuple(name for name in self.names if name in found)
 
     def _check_name(self, name: Any) -> str:
-        name = self._aliases.get(name, name) if isinstance(name, str) else name
+        name = self._spelled.get(name, name) if isinstance(name, str) else name
         if not isinstance(name, str) or name not in self._column:
             hint = nearest(str(name)[:SHOWN], self.names)
             raise InvalidAnswer(

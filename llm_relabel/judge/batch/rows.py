@@ -101,7 +101,7 @@ async def pack(
             break
         lines.write(line)
         packed.ends.append(lines.tell())
-        packed.worst.append(worst_case(asked, llm.prices)[1])
+        packed.worst.append(worst_case(asked, llm.prices, llm.member)[1])
         if number % BREATHE_EVERY == 0:
             await asyncio.sleep(0)
     return packed
