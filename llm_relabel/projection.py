@@ -19,6 +19,7 @@ from llm_relabel.preparation import Prepared, prepare
 from llm_relabel.progress import Progress
 from llm_relabel.prompts import ANSWER_TOKENS, describe_messages, estimated_tokens
 from llm_relabel.records import Ask, LabelIssue, Message, Tokens
+from llm_relabel.spellings import item_keys, text_key
 
 # Below so many tokens neither OpenAI nor Anthropic keeps a prefix.
 SHORTEST_PREFIX = 1024
@@ -46,6 +47,7 @@ def project(job: Job, progress: Progress, *, prompts: int) -> str:
     asks = planner.first_wave(chosen, ControlPool(issues, prepared.given))
     first = [ask for ask in asks if ask.purpose == "label"]
     lines = [f"Warning: {warning}" for warning in prepared.warnings]
+    lines += _flagged_examples(prepared, issues)
     lines += _issue_lines(prepared, issues)
     lines += [
         "",
@@ -72,6 +74,35 @@ def _ignore(done: int, total: int) -> None:
 def _messages(prepared: Prepared, ask: Ask) -> tuple[Message, ...]:
     item = prepared.dataset.item(ask.row)
     return prepared.prompts.build(item, ask.candidates)
+
+
+def _flagged_examples(prepared: Prepared, issues: Sequence[LabelIssue]) -> list[str]:
+    """A warning of examples in the definitions that are flagged rows of the data."""
+    example_of = {
+        text_key(text): (text, name)
+        for name, label in prepared.definitions.labels.items()
+        for text in label.examples
+    }
+    if not example_of:
+        return []
+    found: dict[str, LabelIssue] = {}
+    for issue in issues:
+        for key in item_keys(prepared.dataset.item(issue.row).fields.values()):
+            if key in example_of:
+                found.setdefault(key, issue)
+    if not found:
+        return []
+    show = prepared.task.show
+    told = [
+        f"{example_of[key][0][:60]!r} under {example_of[key][1]!r} (labeled "
+        f"{show(issue.current_label)}, predicted {show(issue.predicted_label)})"
+        for key, issue in found.items()
+    ]
+    more = f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    return [
+        f"Warning: {len(told)} examples in the label definitions are label issues themselves; "
+        f"keep those that are right: {'; '.join(told[:SHOWN])}{more}"
+    ]
 
 
 def _issue_text(prepared: Prepared, issue: LabelIssue) -> str:

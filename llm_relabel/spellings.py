@@ -1,4 +1,4 @@
-"""Names that differ and look alike: how to find them, and how to show what sets them apart."""
+"""Names and texts that differ and look alike: how to find them, and how to show the difference."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ SHOWN = 10
 _NUMBER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
 _JOINTS = re.compile(r"[\s_\-‐‑‒–—]+")
 _OUTER = re.compile(r"\A\s+|\s+\Z|\s{2,}")
+_NO_WORD = re.compile(r"[\W_]+")
 _DASHES_AND_QUOTES = str.maketrans("’‘“”`´", "''\"\"''")
 
 
@@ -22,6 +23,18 @@ def alike_key(name: str) -> str:
         return number[1].replace("+", "") + number[2]
     # A name of nothing but such characters is no spelling of the empty name.
     return _JOINTS.sub(" ", unicodedata.normalize("NFKC", plain)).strip() or name
+
+
+def text_key(text: str) -> str:
+    """What copies of one text share: neither case, white space nor punctuation counts."""
+    return _NO_WORD.sub(" ", text.casefold()).strip() or text.strip()
+
+
+def item_keys(fields: Iterable[str]) -> set[str]:
+    """The keys of an item's texts: each of its fields, and the first ones of them joined."""
+    parts = [text for text in fields if text.strip()]
+    joined = ["\n".join(parts[:end]) for end in range(2, len(parts) + 1)]
+    return {text_key(text) for text in (*parts, *joined)}
 
 
 def look_alikes(counts: Mapping[str, int]) -> list[list[str]]:

@@ -12,11 +12,9 @@ import yaml
 from llm_relabel.data import Dataset, read_dataset
 from llm_relabel.definitions import PLACEHOLDER
 from llm_relabel.errors import JobError
+from llm_relabel.exemplars import chosen_examples
 from llm_relabel.job import make_job
 from llm_relabel.spellings import look_alikes, told_look_alikes
-
-EXAMPLES = 2
-LONGEST_EXAMPLE = 160
 
 
 def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> str:
@@ -88,21 +86,19 @@ def _job_text(raw: Mapping[str, Any]) -> str:
 
 
 def _labels_text(dataset: Dataset, names: list[str], aliases: Mapping[str, Sequence[str]]) -> str:
-    labels = {name: {"definition": f"{PLACEHOLDER} what makes an item {name!r}, and how it differs "
-                     "from its neighbours.", "examples": []} for name in names}  # fmt: skip
+    told = f"{PLACEHOLDER} what makes an item {{!r}}, and how it differs from its neighbours."
+    labels: dict[str, Any] = {
+        name: {"definition": told.format(name), "examples": []} for name in names
+    }
     for name, others in aliases.items():
         labels[name]["aliases"] = list(others)
     spelled = {other: name for name, others in aliases.items() for other in others}
-    texts = dataset.text
-    for row in range(min(len(dataset), 20_000)):
-        label = dataset.label_at(row)
-        for name in (label,) if isinstance(label, str) else label or ():
-            shown: Any = labels[spelled.get(name, name)]["examples"]
-            if len(shown) < EXAMPLES and len(text := texts[row].as_py()) <= LONGEST_EXAMPLE:
-                shown.append(text)
+    for name, texts in chosen_examples(dataset, names, spelled).items():
+        labels[name]["examples"] = texts
     header = (
         "# What each label means, in the words the judge will read. The examples are rows of the\n"
-        "# data that carry the label now; keep those that are right. Near-misses go under `not`.\n"
+        "# data that carry the label now and that a quick model of words would label so too; keep\n"
+        "# those that are right. Near-misses go under `not`. No item is shown as its own example.\n"
     )
     body = {"instruction": "Decide which label the text has.", "labels": labels}
     return header + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=96)

@@ -22,6 +22,7 @@ from llm_relabel.people import PeopleFolder
 from llm_relabel.preparation import prepare
 from llm_relabel.review.journals import ReviewFolder
 from llm_relabel.runs import RunFolder
+from llm_relabel.spellings import item_keys, text_key
 
 LONGEST_NAME = 100
 
@@ -84,11 +85,10 @@ class Review:
 
         An example that is the text of one of `items` is left out: it would give the label away.
         """
-        texts = {text.strip() for item in items for text in item.fields.values()}
-        texts |= {"\n".join(item.fields.values()).strip() for item in items}
+        texts = set().union(*(item_keys(item.fields.values()) for item in items))
 
         def others(examples: Iterable[str]) -> list[str]:
-            return [text for text in examples if text.strip() not in texts]
+            return [text for text in examples if text_key(text) not in texts]
 
         return [
             {
