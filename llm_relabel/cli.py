@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from llm_relabel import __version__
+from llm_relabel.commands import Commands, EitherOrder
 from llm_relabel.errors import Paused, RelabelError
 from llm_relabel.progress import visible
 
@@ -23,6 +24,7 @@ spent); 3 stopped on purpose, the same command goes on; 130 interrupted, likewis
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXIT_CODES,
 )
@@ -51,21 +53,40 @@ def demo(output: str) -> None:
 @click.argument("data")
 @click.option("--task", default="classification", show_default=True, help="The task type.")
 @click.option("--text", "text", multiple=True, required=True, help="A text column; may repeat.")
-@click.option("--label", required=True, help="The label column.")
+@click.option(
+    "--label", multiple=True, required=True,
+    help="The label column; may repeat: a column for each class, with 0 or 1 in it.",
+)  # fmt: skip
 @click.option("--id", "id_", help="A column with a unique id.")
 @click.option("--gold", help="A column of trusted labels, to measure with.")
+@click.option("--group", help="A column: rows that share its value never vouch for each other.")
+@click.option(
+    "--label-separator", metavar="TEXT",
+    help="What stands between several labels in a cell; `list`: written lists; `none`: nothing.",
+)  # fmt: skip
+@click.option(
+    "--missing", multiple=True, metavar="VALUE",
+    help="A value that means 'no label'; may repeat. '': there is none but the empty cell.",
+)  # fmt: skip
+@click.option("--split", help="The split of a dataset that has several [default: train].")
+@click.option("--subset", help="The subset (configuration) of a Hugging Face dataset.")
+@click.option("--encoding", help="The text encoding of the file [default: utf-8].")
+@click.option("--delimiter", help="What stands between cells; `tab` or \\t for a tab.")
 @click.option("--quoting", type=click.Choice(["none"]), help="none: quotes are plain text in it.")
 @click.option(
     "--skip-lines", type=click.IntRange(min=0), metavar="N", help="Lines above the column names."
 )
 @click.option("-o", "--output", default=".", show_default=True, help="Folder for the two files.")
 def init(
-    data: str, task: str, text: tuple[str, ...], id_: str | None, output: str, **keys: Any
-) -> None:
+    data: str, task: str, text: tuple[str, ...], label: tuple[str, ...], id_: str | None,
+    missing: tuple[str, ...], output: str, **keys: Any,
+) -> None:  # fmt: skip
     """Write job.yaml and labels.yaml for DATA, ready to edit."""
     from llm_relabel.starting import write_job
 
-    columns = {"text": list(text), "id": id_, **keys}
+    columns = {"text": list(text), "label": list(label), "id": id_, **keys}
+    if missing:
+        columns["missing"] = [value for value in missing if value]
     _say(write_job(data, task, columns, Path(output)))
 
 
@@ -207,17 +228,7 @@ def cancel(run: str) -> None:
     _say(cancel_run(Path(run)))
 
 
-class _EitherOrder(click.Group):
-    """A group whose commands take RUN, written after the command's word or before it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """`RUN sample ...` is read as `sample RUN ...`."""
-        if len(args) > 1 and args[0] not in self.commands and args[1] in self.commands:
-            args = [args[1], args[0], *args[2:]]
-        return super().parse_args(ctx, args)
-
-
-@cli.group(cls=_EitherOrder)
+@cli.group(cls=EitherOrder)
 def review() -> None:
     """Blind spot-checks by people, and the questions of the judge `people`."""
 
@@ -289,7 +300,7 @@ def review_serve(run: str, port: int, reviewer: str, as_judge: bool | None) -> N
     serve(Path(run), reviewer, port, _say, as_judge=as_judge)
 
 
-@cli.group()
+@cli.group(cls=Commands)
 def cache() -> None:
     """The verdict cache, shared by all runs (folder: LLM_RELABEL_CACHE)."""
 

@@ -22,7 +22,8 @@ class DataSection(Section):
 
     path: str = Field(min_length=1)
     text: tuple[str, ...] = Field(min_length=1)
-    label: str = Field(min_length=1)
+    label: str | tuple[str, ...]
+    """A column; or one column for each class, in which 1 says that the row has it."""
     id: str | None = None
     group: str | None = None
     context: tuple[str, ...] = ()
@@ -35,15 +36,43 @@ class DataSection(Section):
     delimiter: str | None = None
     quoting: Literal["none"] | None = None
     skip_lines: int | None = Field(default=None, ge=0)
+    label_separator: str | None = Field(default=None, min_length=1)
+    missing: tuple[str, ...] | None = None
 
     @field_validator("text", "context", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("label", mode="before")
+    @classmethod
+    def _column_or_columns(cls, value: Any) -> Any:
+        columns = value if isinstance(value, list | tuple) else [value]
+        if not columns or not all(isinstance(name, str) and name for name in columns):
+            raise ValueError("must be a column name, or a list of them")
+        if len(set(columns)) < len(columns):
+            raise ValueError("names a column twice")
+        return columns[0] if len(columns) == 1 else tuple(columns)
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _values_as_text(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        values = value if isinstance(value, list | tuple) else [value]
+        words = {True: "true", False: "false"}
+        return tuple(words[each] if isinstance(each, bool) else str(each) for each in values)
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold the labels."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, value: str | None) -> str | None:
+        if value in ("tab", "\\t"):
+            return "\t"
         if value is not None and len(value) != 1:
             raise ValueError("must be one character")
         return value
@@ -131,9 +160,10 @@ class Job(Section):
     @model_validator(mode="after")
     def _columns_apart(self) -> Job:
         data = self.data
-        if data.label in (*data.text, *data.context):
+        shown = {*data.text, *data.context}
+        if twice := [name for name in data.label_columns if name in shown]:
             raise ValueError(
-                f"data.label {data.label!r} is also a text or context column; the judge would "
+                f"data.label {twice[0]!r} is also a text or context column; the judge would "
                 "simply read the answer"
             )
         if data.gold is not None and data.gold in (*data.text, *data.context):
@@ -180,6 +210,11 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
         raise JobError(f"the job file {str(path)!r} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise JobError(f"the job file {str(path)!r} must be a mapping of keys, found {raw!r}")
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise JobError(
+            f"--set {twice[0]!r} is given {keys.count(twice[0])} times; which one counts?"
+        )
     for override in overrides:
         _override(raw, override)
     return make_job(raw, folder=path.resolve().parent, where=str(path))

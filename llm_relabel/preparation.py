@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.data import Dataset, read_dataset, read_labeled
+from llm_relabel.data.label_shapes import list_hint, missing_hint
 from llm_relabel.definitions import LabelDefinitions, load_definitions
 from llm_relabel.errors import DataError, DefinitionsError, JobError
 from llm_relabel.job import Job
@@ -98,7 +99,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
     task = open_task(job.task, definitions, dataset.labels.type)
     found = task.findings(dataset)
     problems, warnings, untrainable = found.problems, found.warnings, found.untrainable
-    (problems if problems else warnings).extend(_look_alikes(definitions, dataset))
+    (problems if problems else warnings).extend(_hints(job, definitions, dataset))
     if untrainable is not None and trained:
         problems.append(untrainable)
     if problems:
@@ -138,8 +139,17 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
     )
 
 
-def _look_alikes(definitions: LabelDefinitions, dataset: Dataset) -> list[str]:
-    counts = dict.fromkeys(definitions.names, 0) | dataset.label_counts()
+def _hints(job: Job, definitions: LabelDefinitions, dataset: Dataset) -> list[str]:
+    """What label values may be that the job does not say."""
+    used = dataset.label_counts()
+    hints = [missing_hint(job.data, used, definitions.names)]
+    if not dataset.multi_label:
+        hints.append(list_hint(job.data, used))
+    counts = dict.fromkeys(definitions.names, 0) | used
+    return [*filter(None, hints), *_look_alikes(counts)]
+
+
+def _look_alikes(counts: dict[str, int]) -> list[str]:
     groups = look_alikes(counts)
     if not groups:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,18 @@ from typing import Any
 import yaml
 
 from llm_relabel.data import Dataset, read_dataset
+from llm_relabel.data.label_shapes import list_hint, missing_hint
 from llm_relabel.definitions import PLACEHOLDER
-from llm_relabel.errors import JobError
+from llm_relabel.errors import DataError, JobError
 from llm_relabel.exemplars import chosen_examples
-from llm_relabel.job import make_job
+from llm_relabel.job import DataSection, make_job
 from llm_relabel.spellings import look_alikes, told_look_alikes
+
+# The data keys that `init` takes as options of the same name.
+OPTIONS = (
+    "encoding", "delimiter", "quoting", "skip_lines", "split", "subset", "group", "missing",
+    "label_separator",
+)  # fmt: skip
 
 
 def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> str:
@@ -30,9 +38,10 @@ def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) ->
     where = data
     if Path(data).expanduser().exists():
         where = os.path.relpath(Path(data).expanduser(), folder)
-    given = {name: value for name, value in columns.items() if value}
-    if len(given["text"]) == 1:
-        given["text"] = given["text"][0]
+    given = {name: value for name, value in columns.items() if value or name == "missing"}
+    for name in ("text", "label"):
+        if len(given[name]) == 1:
+            given[name] = given[name][0]
     raw = {
         "task": task,
         "data": {"path": where, **given},
@@ -42,15 +51,19 @@ def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) ->
         "output": f"runs/{Path(data).stem or 'first'}",
     }
     job = make_job(raw, folder=folder.resolve())
-    dataset = read_dataset(job.data, job.resolve)
+    try:
+        dataset = read_dataset(job.data, job.resolve)
+    except DataError as error:
+        raise DataError(_with_options(str(error))) from error
     counts = dict.fromkeys(dataset.class_names or (), 0) | dataset.label_counts()
+    _ask(job.data, dataset)
     alike = look_alikes(counts)
     aliases = {name: others for name, *others in alike}
     joined = {other for others in aliases.values() for other in others}
     names = [name for name in dataset.class_names or sorted(counts) if name not in joined]
     if len(names) < 2:
         raise JobError(
-            f"the label column {given['label']!r} holds {len(names)} distinct label; at least two "
+            f"the label column {given['label']!r} holds {len(names)} distinct labels; at least two "
             "are needed: is it the right column?"
         )
     targets[0].write_text(_job_text(raw), encoding="utf-8")
@@ -68,6 +81,27 @@ def write_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) ->
         f"2. llm-relabel plan {targets[0]}\n"
         f"3. llm-relabel run {targets[0]}"
     )
+
+
+def _with_options(told: str) -> str:
+    """The message with the option of `init` beside each data key that it names."""
+
+    def with_option(found: re.Match[str]) -> str:
+        option = f"--{found[2].replace('_', '-')}"
+        return found[0] if option in told else f"{found[0]} (`init {option}{found[4] or ''}`)"
+
+    keys = "|".join(OPTIONS)
+    return re.sub(rf"(`?)data\.({keys})\b(:( [\w-]+)`)?", with_option, told)
+
+
+def _ask(section: DataSection, dataset: Dataset) -> None:
+    """Raises JobError where only the user knows what the labels mean."""
+    counts = dataset.label_counts()
+    hints = [missing_hint(section, counts)]
+    if not dataset.multi_label:
+        hints.append(list_hint(section, counts))
+    if asked := [hint for hint in hints if hint]:
+        raise JobError("; ".join(asked) + ". Nothing was written")
 
 
 def _job_text(raw: Mapping[str, Any]) -> str:

@@ -110,7 +110,8 @@ def test_what_looks_alike(work: toy.Work, spellings: tuple[str, ...]) -> None:
 )
 def test_what_does_not_look_alike(work: toy.Work, names: tuple[str, ...]) -> None:
     spelled(work, names)
-    done = work.run("init", "data.jsonl", "--text", "text", "--label", "label", "-o", "new")
+    done = work.run("init", "data.jsonl", "--text", "text", "--label", "label", "-o", "new",
+                    "--missing", "")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "look alike" not in done.stdout
 

@@ -51,7 +51,7 @@ LAYERS = [
     ["cancelling"],
     ["projection"],
     ["demo"],
-    ["cli", "__main__", ""],
+    ["commands", "cli", "__main__", ""],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

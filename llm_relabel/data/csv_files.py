@@ -12,7 +12,7 @@ from llm_relabel.data.csv_cells import RecordEditor
 from llm_relabel.data.csv_quotes import QuoteCheck
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import copy_unchanged
-from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell
+from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell, Edits
 from llm_relabel.data.text_file import TextFile
 from llm_relabel.errors import DataError
 from llm_relabel.job import DataSection
@@ -35,7 +35,7 @@ class CsvFile:
         self.name = path.name
         self.suffix = path.suffix
         self._file = TextFile(path, section.encoding)
-        self._expected = [section.label, *section.text]
+        self._expected = [*section.label_columns, *section.text]
         self._skipped = section.skip_lines or 0
         delimiter = section.delimiter
         if delimiter is None and path.suffix.lower() == ".tsv":
@@ -92,32 +92,35 @@ class CsvFile:
     def sha256(self) -> str:
         return self._file.sha256()
 
-    def save(self, target: Path, label: str, cells: Mapping[int, Cell], sha256: str) -> None:
+    def save(self, target: Path, cells: Edits, sha256: str) -> None:
         if not cells:
             copy_unchanged(self._file.path, target, sha256)
             return
-        for value in cells.values():
+        for value in {cell for row in cells.values() for cell in row.values()}:
             if value is not None and not self._file.encodes(value):
                 raise DataError(
                     f"the label {value!r} cannot be written to {self.name!r}: its encoding "
                     f"{self._file.codec} lacks a character of it"
                 )
-        self._file.rewrite(target, self._pieces(label, cells), sha256)
+        self._file.rewrite(target, self._pieces(cells), sha256)
 
-    def _pieces(self, label: str, cells: Mapping[int, Cell]) -> Iterator[tuple[str, str]]:
+    def _pieces(self, cells: Edits) -> Iterator[tuple[str, str]]:
         with self._file.open(newline="") as text:
             above = "".join(islice(text, self._skipped))
             yield above, above
             records = self._records(text)
             header, lines = next(records)
-            index = header.index(label)
             raw = "".join(lines)
             yield raw, raw
             for row, (record, lines) in enumerate(records):
                 old = new = "".join(lines)
                 if record and row in cells:
                     try:
-                        new = self._editor.replaced(old, record, index, cells[row] or "")
+                        for column, cell in cells[row].items():
+                            index, value = header.index(column), cell or ""
+                            new = self._editor.replaced(new, record, index, value)
+                            record.extend([""] * (index + 1 - len(record)))
+                            record[index] = value
                     except ValueError as error:
                         raise DataError(
                             f"the dataset {self.name!r}, row {row + 1}: {error}"

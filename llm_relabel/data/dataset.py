@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from llm_relabel.data.label_cells import LabelCells
+from llm_relabel.data.one_hot import OneHotCells
 from llm_relabel.data.source import Source
 from llm_relabel.records import Item
 from llm_relabel.units import LabelValue
@@ -41,8 +42,7 @@ class Dataset:
     class_names: tuple[str, ...] | None
     sha256: str
     source: Source
-    label_cells: LabelCells
-    label_column: str
+    label_cells: LabelCells | OneHotCells
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class Dataset:
         Whole or not at all. Raises DataError where a label does not fit the column's type, or
         the input was altered since it was read.
         """
-        cells = {row: self.label_cells.cell(value) for row, value in sorted(changes.items())}
+        cells = self.label_cells.columns(dict(sorted(changes.items())))
         target = folder / self.file_name(stem)
-        self.source.save(target, self.label_column, cells, self.sha256)
+        self.source.save(target, cells, self.sha256)
         return target

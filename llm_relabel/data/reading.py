@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from llm_relabel.data.dataset import Dataset
 from llm_relabel.data.label_cells import LabelCells, without_surrogates
 from llm_relabel.data.locate import open_source
+from llm_relabel.data.one_hot import OneHotCells
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import BATCH_ROWS, Batch, Cell, Source, is_missing
 from llm_relabel.errors import nearest
@@ -74,20 +75,38 @@ class _Reader:
         self._columns = _Columns()
         self._shown = list(dict.fromkeys([*section.text, *section.context]))
         extra = [section.id, section.group, section.locked, section.gold]
-        named = [*self._shown, section.label, *(name for name in extra if name is not None)]
+        named = [
+            *self._shown,
+            *section.label_columns,
+            *(name for name in extra if name is not None),
+        ]
         self._wanted = list(dict.fromkeys(named))
-        self._label = LabelCells(section.label, source.class_names(section.label), aliases)
-        gold = section.gold
-        self._gold = None
-        if gold is not None:
-            self._gold = LabelCells(gold, source.class_names(gold), aliases)
+        self._aliases, self._missing = aliases, frozenset(section.missing or ())
+        self._label: LabelCells | OneHotCells
+        if isinstance(section.label, str):
+            self._label = self._cells_of(section.label)
+        else:
+            self._label = OneHotCells(section.label, self._missing)
+        self._gold = self._cells_of(section.gold) if section.gold is not None else None
+
+    def _cells_of(self, column: str) -> LabelCells:
+        names, separator = self._source.class_names(column), self._section.label_separator
+        return LabelCells(column, names, self._aliases, self._missing, separator)
 
     def read(self) -> Dataset:
         for batch in self._source.batches(self._wanted, self._problems):
             self._take(batch)
         self._check()
         columns = self._columns
-        labels = _label_column(columns.labels, self._label.multi_label)
+        names: tuple[str, ...] | None
+        if isinstance(self._label, OneHotCells):
+            names = self._section.label_columns
+            labels = _label_column(columns.labels, multi_label=True)
+            if self._label.exclusive:
+                labels = _only_elements(labels)
+        else:
+            names = self._source.class_names(self._label.column)
+            labels = _label_column(columns.labels, self._label.multi_label)
         gold = None
         if self._gold is not None:
             gold = _label_column(columns.gold, self._label.multi_label)
@@ -102,11 +121,10 @@ class _Reader:
             gold=gold,
             groups=self._groups(),
             locked=np.concatenate(columns.locked),
-            class_names=self._source.class_names(self._section.label),
+            class_names=names,
             sha256=content,
             source=self._source,
             label_cells=self._label,
-            label_column=self._section.label,
             notes=self._problems.notes(),
         )
 
@@ -126,7 +144,11 @@ class _Reader:
             columns.fields.setdefault(name, []).append(pa.array(texts, pa.string()))
         first = columns.fields[section.text[0]][-1]
         columns.text.append(first if len(section.text) == 1 else pa.array(joined, pa.string()))
-        given = self._label.read(cells[section.label], places, self._problems)
+        if isinstance(self._label, LabelCells):
+            given = self._label.read(cells[self._label.column], places, self._problems)
+        else:
+            each = list(zip(*(cells[name] for name in section.label_columns), strict=True))
+            given = self._label.read(each, places, self._problems)
         columns.labels.append(_array(given))
         if section.gold is not None and self._gold is not None:
             gold = self._gold.read(cells[section.gold], places, self._problems)
@@ -293,6 +315,13 @@ def _label_column(parts: list[pa.Array], multi_label: bool) -> pa.ChunkedArray:
     return pa.chunked_array(
         [part if part.type == kind else pa.nulls(len(part), kind) for part in parts], kind
     )
+
+
+def _only_elements(labels: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of one label each as single labels."""
+    one = [pc.list_element(part, 0) if len(part) > part.null_count else
+           pa.nulls(len(part), pa.string()) for part in labels.chunks]  # fmt: skip
+    return pa.chunked_array(one, pa.string())
 
 
 def _content_sha256(fields: pa.Table, labels: pa.ChunkedArray, ids: pa.ChunkedArray) -> str:
