@@ -27,7 +27,8 @@ class Dataset:
     fields: string columns that the judge sees, text columns first, then context. labels: the
     given labels, string or list<string>, null where missing. gold: the same, null where
     unknown, or None. groups: (rows,) int64, rows that must not vouch for each other share a
-    number (equal text, or the same `data.group`). locked: (rows,) bool. class_names: the names
+    number (equal text, or the same `data.group`). locked: (rows,) bool; a row without text is
+    locked and has neither label nor gold. class_names: the names
     of an integer class column, else None. sha256: of the content. notes: what its user should
     know of it, in words.
     """

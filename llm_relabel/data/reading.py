@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,13 @@ from llm_relabel.errors import nearest
 from llm_relabel.job import DataSection
 
 _NO_ALIASES: Mapping[str, str] = MappingProxyType({})
+# White space, and characters that nobody sees.
+_BLANK = (
+    string.whitespace
+    + "\x85\xa0\xad\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+    + "".join(map(chr, range(0x2000, 0x2010)))
+)
+_NO_TEXT = "no text, so it stays as it is: neither learned from nor asked about"
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
@@ -73,6 +81,7 @@ class _Reader:
         self._section, self._source = section, source
         self._problems = Problems(source.unit)
         self._columns = _Columns()
+        self._texts_seen = 0
         self._shown = list(dict.fromkeys([*section.text, *section.context]))
         extra = [section.id, section.group, section.locked, section.gold]
         named = [
@@ -138,8 +147,10 @@ class _Reader:
                 "\n".join(part for part in parts if part)
                 for parts in zip(*(shown[name] for name in section.text), strict=True)
             ]
-        blank = [place for text, place in zip(joined, places, strict=True) if not text.strip()]
-        self._problems.rows("no text", blank, about=section.text[0])
+        blank = np.array([not text.strip(_BLANK) for text in joined], dtype=np.bool_)
+        for row in np.flatnonzero(blank).tolist():
+            self._problems.note(_NO_TEXT, places[row])
+        self._texts_seen += int((~blank).sum())
         for name, texts in shown.items():
             columns.fields.setdefault(name, []).append(pa.array(texts, pa.string()))
         first = columns.fields[section.text[0]][-1]
@@ -149,14 +160,14 @@ class _Reader:
         else:
             each = list(zip(*(cells[name] for name in section.label_columns), strict=True))
             given = self._label.read(each, places, self._problems)
-        columns.labels.append(_array(given))
+        columns.labels.append(_array(_unless(blank, given)))
         if section.gold is not None and self._gold is not None:
             gold = self._gold.read(cells[section.gold], places, self._problems)
-            columns.gold.append(_array(gold))
+            columns.gold.append(_array(_unless(blank, gold)))
         columns.text_keys.append(_keys(" ".join(text.casefold().split()) for text in joined))
         if section.group is not None:
             columns.group_keys.append(_group_keys(cells[section.group]))
-        columns.locked.append(self._locked(cells, places))
+        columns.locked.append(self._locked(cells, places) | blank)
         if section.id is not None:
             columns.ids.append(pa.array(self._ids(section.id, cells, places), pa.string()))
         else:
@@ -215,6 +226,8 @@ class _Reader:
                 problems.forget(name)
                 shown = ", ".join(present[:30]) + (", ..." if len(present) > 30 else "")
                 problems.whole(f"no column {name!r}{nearest(name, present)}; it has {shown}")
+            if not self._texts_seen and not set(self._section.text) & set(absent):
+                problems.whole(f"no row has a text in {', '.join(map(repr, self._section.text))}")
             self._label.check(problems)
             if self._gold is not None:
                 self._gold.check(problems)
@@ -299,6 +312,13 @@ def _group_keys(cells: Sequence[Cell]) -> NDArray[np.int64]:
     keys = _keys(str(cell) for cell in cells).copy()
     keys[[is_missing(cell) for cell in cells]] = _NO_GROUP
     return keys
+
+
+def _unless(blank: NDArray[np.bool_], values: list[Any]) -> list[Any]:
+    """`values` but where a row is blank: nothing can be learned, told or measured of its label."""
+    if not blank.any():
+        return values
+    return [None if empty else value for value, empty in zip(values, blank, strict=True)]
 
 
 def _array(values: list[Any]) -> pa.Array:

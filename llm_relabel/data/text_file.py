@@ -7,6 +7,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from llm_relabel.data.saving import changed_since_read, hash_file, new_file
@@ -22,6 +23,9 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _PLAIN = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+# Of encodings that are equally likely, the ones that people's programs write.
+_USUAL = ("cp1252", "shift_jis", "gb18030", "big5", "euc_kr", "cp1251", "koi8_r", "mac_roman")
+_GUESSED_FROM, _SAMPLE, _FEW = 1000, 80, 0.2
 _COMMON = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1", "shift_jis", "gb18030")
 
 
@@ -103,6 +107,34 @@ class TextFile:
             return False
         return True
 
+    def _guess(self, line: int) -> tuple[str, str] | None:
+        """A likely encoding, and how line number `line` reads in it; None where there is none."""
+        from charset_normalizer import from_bytes
+
+        with self.path.open("rb") as file:
+            before = min(line - 1, _GUESSED_FROM)
+            lines = list(islice(file, line - 1 - before, line + _GUESSED_FROM))
+        if len(lines) <= before:
+            return None
+        found = from_bytes(b"".join(lines))
+        best = found.best()
+        likely = list(best.could_be_from_charset) if best is not None else []
+        encodings = [name for name in _USUAL if name in likely] or likely[:1]
+        # A few accents among plain letters are of the West, unless nothing but others fits.
+        telling = b"".join(each for each in lines if not each.isascii())
+        if sum(byte > 0x7F for byte in telling) < _FEW * len(telling) and (
+            best is None or "cp1252" in (match.encoding for match in found)
+        ):
+            encodings.insert(0, "cp1252")
+        for encoding in encodings:
+            try:
+                b"".join(lines).decode(encoding)
+                sample = lines[before].decode(encoding).strip("\r\n")
+            except UnicodeDecodeError:
+                continue
+            return encoding, sample[:_SAMPLE]
+        return None
+
     def _undecodable(self) -> DataError:
         # The stream's own error counts from some buffer; count from the start of the file.
         decoder = codecs.getincrementaldecoder(self.codec)()
@@ -125,6 +157,13 @@ class TextFile:
         advice = "cp1252" if self.codec == "utf-8" else "utf-8"
         if self._marked not in ("", self.codec):
             advice = self._marked
+        elif guess := self._guess(line):
+            encoding, sample = guess
+            return DataError(
+                f"the dataset {self.path.name!r} is not readable as {self.codec} ({where}); read "
+                f"as {encoding}, that line is {sample!r}; if this is right, set `data.encoding: "
+                f"{encoding}`"
+            )
         return DataError(
             f"the dataset {self.path.name!r} is not readable as {self.codec} ({where}); if it is "
             f"in another encoding, name it, for example `data.encoding: {advice}`"
