@@ -126,6 +126,7 @@ class TextFile:
             best is None or "cp1252" in (match.encoding for match in found)
         ):
             encodings.insert(0, "cp1252")
+        encodings[:0] = [name for name in ("shift_jis", "euc_jp") if _has_kana(telling, name)]
         for encoding in encodings:
             try:
                 b"".join(lines).decode(encoding)
@@ -157,7 +158,7 @@ class TextFile:
         advice = "cp1252" if self.codec == "utf-8" else "utf-8"
         if self._marked not in ("", self.codec):
             advice = self._marked
-        elif guess := self._guess(line):
+        elif self.codec in ("utf-8", "ascii") and (guess := self._guess(line)):
             encoding, sample = guess
             return DataError(
                 f"the dataset {self.path.name!r} is not readable as {self.codec} ({where}); read "
@@ -168,6 +169,15 @@ class TextFile:
             f"the dataset {self.path.name!r} is not readable as {self.codec} ({where}); if it is "
             f"in another encoding, name it, for example `data.encoding: {advice}`"
         )
+
+
+def _has_kana(text: bytes, encoding: str) -> bool:
+    """Whether the text, in a Japanese encoding, has the syllables that no other language has."""
+    try:
+        letters = [each for each in text.decode(encoding) if not each.isascii()]
+    except UnicodeDecodeError:
+        return False
+    return sum("\u3040" <= each <= "\u30ff" for each in letters) > len(letters) / 10
 
 
 def _codec(wanted: str) -> str:
