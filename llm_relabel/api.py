@@ -141,7 +141,7 @@ class Run:
             note = "labels were rolled back since; the same `run` certifies what is there now"
             summary["spot_checks"] = {**checked, "certificate": {"note": note}}
         self._folder.write_summary(summary)
-        changes_sheet(self._folder, task)
+        changes_sheet(self._folder, task, prepared.dataset.sheet_delimiter)
         write_report(self._folder, summary)
 
 

@@ -85,13 +85,26 @@ def load_definitions(source: Path | Mapping[str, Any]) -> LabelDefinitions:
         raw = yaml.load(text, Loader=UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise DefinitionsError(
-            f"label definitions {str(source)!r} are not valid YAML: {error}"
+            f"label definitions {str(source)!r} are not valid YAML: {error}{yaml_hint(error)}"
         ) from error
     return _parse(raw, repr(str(source)))
 
 
+def yaml_hint(error: yaml.YAMLError) -> str:
+    """What often is behind YAML that cannot be parsed."""
+    if not isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+        return ""
+    return (
+        '. Put quotes round a text that holds ": ", round one with a comma inside {...}, and round '
+        "one that begins with a sign such as @ * & ! % [ {"
+    )
+
+
 class UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice, which YAML would silently overwrite."""
+    """SafeLoader that refuses keys that YAML would silently make something else.
+
+    These are a key written twice, and one such as `yes`, `null` or `007` that is no text to YAML.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -101,6 +114,18 @@ class UniqueKeyLoader(yaml.SafeLoader):
                     None, None, f"the key {key_node.value!r} is written twice", key_node.start_mark
                 )
             seen.add(key_node.value)
+            if isinstance(key_node, yaml.ScalarNode) and not key_node.tag.endswith(
+                (":str", ":merge")
+            ):
+                value = self.construct_object(key_node)
+                # `true` and `True` are the label true of a true/false column.
+                if str(value).casefold() != key_node.value.casefold():
+                    raise yaml.constructor.ConstructorError(
+                        None, None,
+                        f"YAML reads the key {key_node.value} as {value!r}; put quotes round it: "
+                        f"{key_node.value!r}",
+                        key_node.start_mark,
+                    )  # fmt: skip
         return super().construct_mapping(node, deep)
 
 
@@ -123,6 +148,14 @@ def _parse(raw: Any, where: str) -> LabelDefinitions:
         if key in normal:
             problems.append(f"the class {key!r} is defined twice")
         normal[key] = {"definition": value} if isinstance(value, str) else value
+        if value is None:
+            problems.append(
+                f"the class {key!r} has no definition; where it is a part of one, put quotes round "
+                "the whole text, for inside {...} a comma ends it"
+            )
+            normal[key] = {"definition": "-"}  # so that the other problems are told, too
+        if name is None:
+            problems.append("a class is called null, which is no text; put quotes round it: 'null'")
         if not key.strip():
             problems.append("a class has an empty name")
     for unknown in [key for key in raw if key not in ("labels", "instruction")]:
@@ -144,6 +177,10 @@ def _parse(raw: Any, where: str) -> LabelDefinitions:
                 if found["type"] == "extra_forbidden"
                 else ""
             )
+            if found["type"] == "extra_forbidden" and found["input"] is None:
+                hint += "; put quotes round a text with a comma inside {...}"
+            elif found["type"] == "string_type" and not isinstance(found["input"], list | dict):
+                hint += "; put quotes round it"
             problems.append(f"{place}: {found['msg']} (found {found['input']!r}){hint}")
         raise DefinitionsError(f"{where}: " + "; ".join(problems)) from None
     problems += _wrong_relations(parsed)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from llm_relabel.definitions import UniqueKeyLoader
+from llm_relabel.definitions import UniqueKeyLoader, yaml_hint
 from llm_relabel.errors import JobError, nearest
 from llm_relabel.judge_settings import JudgeSection, Section, share_of
 from llm_relabel.registry import TASKS
@@ -207,7 +207,9 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"the job file {str(path)!r} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise JobError(f"the job file {str(path)!r} is not valid YAML: {error}") from error
+        raise JobError(
+            f"the job file {str(path)!r} is not valid YAML: {error}{yaml_hint(error)}"
+        ) from error
     if not isinstance(raw, dict):
         raise JobError(f"the job file {str(path)!r} must be a mapping of keys, found {raw!r}")
     keys = [override.partition("=")[0].strip() for override in overrides]

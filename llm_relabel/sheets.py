@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.changes import in_force
+from llm_relabel.data.encodings import likely_encoding
 from llm_relabel.errors import DataError
 from llm_relabel.journal import write_whole
 from llm_relabel.runs import RunFolder
@@ -80,7 +81,9 @@ def _code(character: str) -> str:
     return f"\\u{ord(character):04x}"
 
 
-def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def write_sheet(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ","
+) -> None:
     """Write a CSV file at once, for Excel, LibreOffice and Google Sheets.
 
     Every row has as many cells as the `header`, whose names differ; ValueError otherwise.
@@ -88,7 +91,7 @@ def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
     if not all(header) or not header or len(set(header)) != len(header):
         raise ValueError(f"a sheet's columns need names that differ: {list(header)!r}")
     text = io.StringIO(newline="")
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n", delimiter=delimiter)
     writer.writerow([protected(name) for name in header])
     for row in rows:
         if len(row) != len(header):
@@ -100,7 +103,8 @@ def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
 def read_sheet(path: Path) -> list[dict[str, str]]:
     """The rows of a sheet, by column, as they were written or a spreadsheet saved them again.
 
-    Takes UTF-8 with or without a mark and UTF-16; commas, semicolons or tabs. Raises DataError.
+    Takes UTF-8 with or without a mark, UTF-16 and the code pages that Excel's plain CSV is saved
+    in; commas, semicolons or tabs. Raises DataError.
     """
     text = _text_of(path)
     limit = csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
@@ -138,6 +142,8 @@ def _text_of(path: Path) -> str:
     try:
         return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if not wide and (encoding := likely_encoding(data)):
+            return data.decode(encoding)
         raise DataError(
             f"the sheet {str(path)!r} is not UTF-8 text; save it as `CSV UTF-8` in Excel, or with "
             "the character set Unicode (UTF-8) in LibreOffice"
@@ -152,7 +158,7 @@ def _delimiter(text: str) -> str:
     return max(",;\t", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
 
 
-def changes_sheet(run: RunFolder, task: Task) -> Path:
+def changes_sheet(run: RunFolder, task: Task, delimiter: str = ",") -> Path:
     """Write `changes.csv` into the run folder: one row for each change in force, none undone.
 
     What a person wrote into `undo` of the sheet that is there stays in the new one; a sheet that
@@ -163,7 +169,7 @@ def changes_sheet(run: RunFolder, task: Task) -> Path:
     path = run.path / CHANGES_SHEET
     marks = _marks(path)
     rows = (_cells(line, task, texts.get(line["id"], ""), marks) for line in standing)
-    write_sheet(path, CHANGES_HEADER, rows)
+    write_sheet(path, CHANGES_HEADER, rows, delimiter)
     return path
 
 

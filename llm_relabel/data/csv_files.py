@@ -83,6 +83,11 @@ class CsvFile:
                 yield _batch(first, rows, wanted, indexes)
             quotes.close("".join(last), place, line)
 
+    @property
+    def delimiter(self) -> str:
+        """What stands between cells."""
+        return self._editor.delimiter
+
     def columns(self) -> Sequence[str]:
         return self._header
 

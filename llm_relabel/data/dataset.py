@@ -71,6 +71,14 @@ class Dataset:
         shown = {name: self.fields[name][row].as_py() or "" for name in self.fields.column_names}
         return Item(id=self.ids[row].as_py(), row=row, fields=shown)
 
+    @property
+    def sheet_delimiter(self) -> str:
+        """What separates the cells of sheets for this dataset's owner.
+
+        A file with semicolons comes from where spreadsheets expect them; else it is a comma.
+        """
+        return ";" if getattr(self.source, "delimiter", ",") == ";" else ","
+
     def file_name(self, stem: str) -> str:
         """`stem` with the ending of the input's format."""
         return stem + self.source.suffix

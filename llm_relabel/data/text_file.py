@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from llm_relabel.data.encodings import likely_encoding
 from llm_relabel.data.saving import changed_since_read, hash_file, new_file
 from llm_relabel.errors import DataError, nearest
 
@@ -23,9 +24,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _PLAIN = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
-# Of encodings that are equally likely, the ones that people's programs write.
-_USUAL = ("cp1252", "shift_jis", "gb18030", "big5", "euc_kr", "cp1251", "koi8_r", "mac_roman")
-_GUESSED_FROM, _SAMPLE, _FEW = 1000, 80, 0.2
+_GUESSED_FROM, _SAMPLE = 1000, 80  # lines around the first bad byte; characters
 _COMMON = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1", "shift_jis", "gb18030")
 
 
@@ -109,32 +108,13 @@ class TextFile:
 
     def _guess(self, line: int) -> tuple[str, str] | None:
         """A likely encoding, and how line number `line` reads in it; None where there is none."""
-        from charset_normalizer import from_bytes
-
         with self.path.open("rb") as file:
             before = min(line - 1, _GUESSED_FROM)
             lines = list(islice(file, line - 1 - before, line + _GUESSED_FROM))
-        if len(lines) <= before:
+        encoding = likely_encoding(b"".join(lines))
+        if encoding is None or len(lines) <= before:
             return None
-        found = from_bytes(b"".join(lines))
-        best = found.best()
-        likely = list(best.could_be_from_charset) if best is not None else []
-        encodings = [name for name in _USUAL if name in likely] or likely[:1]
-        # A few accents among plain letters are of the West, unless nothing but others fits.
-        telling = b"".join(each for each in lines if not each.isascii())
-        if sum(byte > 0x7F for byte in telling) < _FEW * len(telling) and (
-            best is None or "cp1252" in (match.encoding for match in found)
-        ):
-            encodings.insert(0, "cp1252")
-        encodings[:0] = [name for name in ("shift_jis", "euc_jp") if _has_kana(telling, name)]
-        for encoding in encodings:
-            try:
-                b"".join(lines).decode(encoding)
-                sample = lines[before].decode(encoding).strip("\r\n")
-            except UnicodeDecodeError:
-                continue
-            return encoding, sample[:_SAMPLE]
-        return None
+        return encoding, lines[before].decode(encoding).strip("\r\n")[:_SAMPLE]
 
     def _undecodable(self) -> DataError:
         # The stream's own error counts from some buffer; count from the start of the file.
@@ -169,15 +149,6 @@ class TextFile:
             f"the dataset {self.path.name!r} is not readable as {self.codec} ({where}); if it is "
             f"in another encoding, name it, for example `data.encoding: {advice}`"
         )
-
-
-def _has_kana(text: bytes, encoding: str) -> bool:
-    """Whether the text, in a Japanese encoding, has the syllables that no other language has."""
-    try:
-        letters = [each for each in text.decode(encoding) if not each.isascii()]
-    except UnicodeDecodeError:
-        return False
-    return sum("\u3040" <= each <= "\u30ff" for each in letters) > len(letters) / 10
 
 
 def _codec(wanted: str) -> str:
