@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import toy
 import yaml
-from made_csv import INIT, column, csv_file
+from made_csv import INIT, column, csv_file, read
 
 from llm_relabel.errors import DataError
 
@@ -77,8 +77,6 @@ def test_missing_values(tmp_path: Any, missing: list[Any], cells: list[str]) -> 
 
 @pytest.mark.parametrize("values", [[-1, 0, 1], [-1.0, 0.0, 1.0], [None, 0, 1]])
 def test_missing_numbers_and_lists(tmp_path: Any, values: list[Any]) -> None:
-    from made_csv import read
-
     path = tmp_path / "d.jsonl"
     path.write_text("".join(json.dumps({"text": "t", "label": v}) + "\n" for v in values))
     assert read(path, missing=[-1]).labels.to_pylist() == [None, "0", "1"]
@@ -87,8 +85,6 @@ def test_missing_numbers_and_lists(tmp_path: Any, values: list[Any]) -> None:
 
 
 def test_missing_in_label_columns_and_gold(tmp_path: Any) -> None:
-    from made_csv import read
-
     rows = [("text", "a", "b", "gold"), ("t", "1", "1", "-1"), ("u", "-1", "-1", "a")]
     path = csv_file(tmp_path / "d.csv", rows)
     data = read(path, label=["a", "b"], missing=["-1"], gold="gold", label_separator="|")
@@ -152,8 +148,6 @@ def test_a_missing_value_is_written_over(work: toy.Work) -> None:
 
 
 def test_a_broken_column_is_still_told_before_blank_rows(tmp_path: Any) -> None:
-    from made_csv import read
-
     path = csv_file(tmp_path / "d.csv", [("body", "label"), ("t", "x")])
     with pytest.raises(DataError) as caught:
         read(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import toy
-from test_data_read import read, refused
+from data_files import read, refused
 
 STRAY = 'a stray quote " swallows the delimiters and line ends after it'
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_files import ROWS, jsonl, read, write
+from data_files import ROWS, jsonl, read, refused, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -294,12 +294,6 @@ def test_a_dataset_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     data.write(tmp_path, "dataset", {1: "newer"})  # in place of the first
     assert datasets.load_from_disk(str(out))["label"][:] == ["y", "newer"]
     assert [p.name for p in tmp_path.iterdir()] == ["dataset"]
-
-
-def refused(path: Path, **keys: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        read(path, **keys)
-    return str(caught.value)
 
 
 def test_messages_in_full(tmp_path: Path) -> None:

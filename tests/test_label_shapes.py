@@ -12,20 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import toy
 import yaml
-from made_csv import INIT, csv_file
+from made_csv import INIT, column, csv_file, read
 
-from llm_relabel.config.job import DataSection
-from llm_relabel.data import Dataset, read_dataset
+from llm_relabel.data import Dataset
 from llm_relabel.errors import DataError
-
-
-def read(path: Path, label: Any = "label", **keys: Any) -> Dataset:
-    return read_dataset(DataSection(path=str(path), text="text", label=label, **keys), Path)
-
-
-def column(tmp_path: Path, *cells: str, **keys: Any) -> Dataset:
-    rows = [("text", "label"), *((f"t{row}", cell) for row, cell in enumerate(cells))]
-    return read(csv_file(tmp_path / "d.csv", rows), **keys)
 
 
 def after(data: Dataset, tmp_path: Path, changes: dict[int, Any]) -> list[list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import toy
 import yaml
-from test_data_read import jsonl, read
+from data_files import jsonl, read
 
 from llm_relabel.config.definitions import load_definitions
 from llm_relabel.errors import DefinitionsError
