@@ -60,18 +60,40 @@ def demo(output: str) -> None:
 @click.argument("data")
 @click.option("--task", default="classification", show_default=True, help="The task type.")
 @click.option("--text", "text", multiple=True, required=True, help="A text column; may repeat.")
-@click.option("--label", required=True, help="The label column.")
+@click.option(
+    "--label", multiple=True, required=True,
+    help="The label column; may repeat: a column for each class, with 0 or 1 in it.",
+)  # fmt: skip
 @click.option("--id", "id_", help="A column with a unique id.")
 @click.option("--gold", help="A column of trusted labels, to measure with.")
+@click.option("--group", help="A column: rows that share its value never vouch for each other.")
+@click.option(
+    "--label-separator", metavar="TEXT",
+    help="What stands between several labels in a cell; `list`: written lists; `none`: nothing.",
+)  # fmt: skip
+@click.option(
+    "--missing", multiple=True, metavar="VALUE",
+    help="A value that means 'no label'; may repeat. '': there is none but the empty cell.",
+)  # fmt: skip
+@click.option("--split", help="The split of a dataset that has several [default: train].")
+@click.option("--subset", help="The subset (configuration) of a Hugging Face dataset.")
+@click.option("--encoding", help="The text encoding of the file [default: utf-8].")
+@click.option("--delimiter", help="What stands between cells; `tab` or \\t for a tab.")
+@click.option("--quoting", type=click.Choice(["none"]), help="none: quotes are plain text in it.")
+@click.option(
+    "--skip-lines", type=click.IntRange(min=0), metavar="N", help="Lines above the column names."
+)
 @click.option("-o", "--output", default=".", show_default=True, help="Folder for the two files.")
 def init(
-    data: str, task: str, text: tuple[str, ...], label: str, id_: str | None, gold: str | None,
-    output: str,
+    data: str, task: str, text: tuple[str, ...], label: tuple[str, ...], id_: str | None,
+    missing: tuple[str, ...], output: str, **keys: Any,
 ) -> None:  # fmt: skip
     """Write job.yaml and labels.yaml for DATA, ready to edit."""
     from llm_relabel import engine
 
-    columns = {"text": list(text), "label": label, "id": id_, "gold": gold}
+    columns = {"text": list(text), "label": list(label), "id": id_, **keys}
+    if missing:
+        columns["missing"] = [value for value in missing if value]
     say(engine.init_job(data, task, columns, Path(output)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,13 @@ from llm_relabel.config.definitions import LabelDefinitions, load_definitions
 from llm_relabel.config.job import Job
 from llm_relabel.config.judges import WITHOUT_LLM
 from llm_relabel.data import Dataset, read_dataset, read_labeled
+from llm_relabel.data.label_shapes import list_hint, missing_hint
 from llm_relabel.errors import DataError, DefinitionsError, JobError
 from llm_relabel.files.cache_store import cache_folder
 from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.progress import Step
 from llm_relabel.prompts.builder import PromptBuilder, prompt_builder
+from llm_relabel.spellings import look_alikes, told_look_alikes
 from llm_relabel.tasks import Task, open_task
 from llm_relabel.units import Labels, differs, labels_sha256
 
@@ -104,10 +107,11 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         definitions = load_definitions(job.resolve(job.labels))
     else:
         definitions = load_definitions(job.labels)
-    dataset = read_dataset(job.data, job.resolve)
+    dataset = read_dataset(job.data, job.resolve, definitions.aliases)
     task = open_task(job.task, definitions, dataset.labels.type)
     found = task.findings(dataset)
     problems, warnings, untrainable = found.problems, found.warnings, found.untrainable
+    (problems if problems else warnings).extend(_hints(job, definitions, dataset))
     if untrainable is not None and trained:
         problems.append(untrainable)
     if problems:
@@ -120,6 +124,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         if any(member.provider not in WITHOUT_LLM for member in job.judge.members):
             raise DefinitionsError(f"labels {job.labels!r}: {told}")
         warnings.append(told)
+    warnings += [f"data {job.data.path!r}: {note}" for note in dataset.notes]
     own = None
     if job.model.predictions is not None:
         if job.model.finetune:
@@ -137,7 +142,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         task=task,
         given=task.read(dataset.labels),
         gold=task.read(dataset.gold) if dataset.gold is not None else None,
-        dev=_dev(job, task) if own is None else None,
+        dev=_dev(job, task, definitions.aliases) if own is None else None,
         own_predictions=own,
         prompts=prompt_builder(job, task, job.judge),
         warnings=tuple(warnings),
@@ -146,10 +151,30 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
     )
 
 
-def _dev(job: Job, task: Task) -> tuple[list[str], Labels] | None:
+def _hints(job: Job, definitions: LabelDefinitions, dataset: Dataset) -> list[str]:
+    """What label values may be that the job does not say."""
+    used = dataset.label_counts()
+    hints = [missing_hint(job.data, used, definitions.names)]
+    if not dataset.multi_label:
+        hints.append(list_hint(job.data, used))
+    counts = dict.fromkeys(definitions.names, 0) | used
+    return [*filter(None, hints), *_look_alikes(counts)]
+
+
+def _look_alikes(counts: dict[str, int]) -> list[str]:
+    groups = look_alikes(counts)
+    if not groups:
+        return []
+    return [
+        f"labels that look alike are different labels: {told_look_alikes(groups, counts)}; where "
+        "they are one, `aliases: [...]` under it in the label definitions joins them"
+    ]
+
+
+def _dev(job: Job, task: Task, aliases: Mapping[str, str]) -> tuple[list[str], Labels] | None:
     if job.data.dev is None:
         return None
-    dataset = read_labeled(job.data, job.data.dev, job.resolve)
+    dataset = read_labeled(job.data, job.data.dev, job.resolve, aliases)
     problems = task.findings(dataset).problems
     if problems:
         raise DataError(f"data.dev {job.data.dev!r}: " + "; ".join(problems))

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_files import ROWS, jsonl, read, write
+from data_files import ROWS, jsonl, read, refused, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +108,6 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         "no column 'glod'",
         "1 line: broken JSON (line 3 (column",
         "1 line: not a JSON object (line 4 (found",
-        "1 line: no text (line 2)",
         "1 line: 'text' is not text (line 5",
         "'label' holds no label",
         "7 lines: 'id' is empty (lines 6, 7, 8, 9, 10, ...)",
@@ -297,23 +296,18 @@ def test_a_dataset_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [p.name for p in tmp_path.iterdir()] == ["dataset"]
 
 
-def refused(path: Path, **keys: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        read(path, **keys)
-    return str(caught.value)
-
-
 def test_messages_in_full(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     cannot = "the dataset 'd.csv' cannot be used"
     for content, keys, told in [
         (b"text,label\na,x\nb,\"y\nc,x\n", {}, f"{cannot}: 1 row: a cell opens with a quote "
-         '" that never closes and takes the rest of the file (row 2)'),
+         '" that never closes and takes the rest of the file; where quotes are plain text, set '
+         "`data.quoting: none` (`init --quoting none`) (row 2 (the file ends at line 4))"),
         (b"text,label\na,x,1,2\nb,y\nc,z,3\n", {}, f"{cannot}: 2 rows: too many cells (rows "
          "1 (4 cells under 2 columns); 3 (3 cells under 2 columns))"),
         (b"text,label,ok\na,x,maybe\n", {"locked": "ok"},
          f"{cannot}: 1 row: 'ok' is neither true nor false (row 1 ('maybe'))"),
-        (b"text,label\n,x\n \t,y\n", {}, f"{cannot}: 2 rows: no text (rows 1, 2)"),
+        (b"text,label\n,x\n \t,y\n", {}, f"{cannot}: no row has a text in 'text'"),
         (b"text,labl\na,x\n", {"id": "nr"}, f"{cannot}, 2 problems:\n"
          "  - no column 'label' (did you mean 'labl'?); it has text, labl\n"
          "  - no column 'nr'; it has text, labl"),
@@ -323,8 +317,8 @@ def test_messages_in_full(tmp_path: Path) -> None:
          "encoding (did you mean 'utf-8'?); common ones are utf-8, utf-16, utf-16-le, utf-16-be, "
          "cp1252, latin-1, shift_jis, gb18030"),
         (b"text,label\na,x\ncaf\xe9,x\n", {}, "the dataset 'd.csv' is not readable as utf-8 "
-         "(byte 0xe9 at offset 18, line 3); if it is in another encoding, name it, for example "
-         "`data.encoding: cp1252`"),
+         "(byte 0xe9 at offset 18, line 3); read as cp1252, that line is 'caf\xe9,x'; if this is "
+         "right, set `data.encoding: cp1252`"),
         ("text,label\na,x\n".encode("utf-16-le"), {}, "the dataset 'd.csv' is not text in utf-8: "
          "it is full of zero bytes; if it is UTF-16 without a byte order mark, set "
          "`data.encoding: utf-16-le`"),

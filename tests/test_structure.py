@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Data flows down this list. A module imports from its own line and the lines above, never below.
 LAYERS = [
-    ["errors", "images", "units", "registry", "progress", "provenance"],
+    ["errors", "images", "units", "registry", "progress", "provenance", "spellings"],
     ["records", "measure"],
     ["files"],
     ["config"],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from llm_relabel.commands.accepting import Commands
 from llm_relabel.commands.saying import say
 
 
-@click.group(short_help="The verdict cache, shared by all runs.")
+@click.group(cls=Commands, short_help="The verdict cache, shared by all runs.")
 def cache() -> None:
     """The verdict cache, shared by all runs (folder: LLM_RELABEL_CACHE)."""
 

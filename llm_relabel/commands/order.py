@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from llm_relabel.commands.accepting import Commands
+
 ORDER = (
     "demo",
     "init",
@@ -20,7 +22,7 @@ ORDER = (
 )
 
 
-class InOrderOfUse(click.Group):
+class InOrderOfUse(Commands):
     """A group that lists its commands by ORDER; one that has no place there comes last."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

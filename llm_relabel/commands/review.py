@@ -6,20 +6,11 @@ from pathlib import Path
 
 import click
 
+from llm_relabel.commands.accepting import EitherOrder
 from llm_relabel.commands.saying import say
 
 
-class _EitherOrder(click.Group):
-    """A group whose commands take RUN, written after the command's word or before it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """`RUN sample ...` is read as `sample RUN ...`."""
-        if len(args) > 1 and args[0] not in self.commands and args[1] in self.commands:
-            args = [args[1], args[0], *args[2:]]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_EitherOrder, short_help="Let people check blindly, or judge.")
+@click.group(cls=EitherOrder, short_help="Let people check blindly, or judge.")
 def review() -> None:
     """Blind spot-checks by people, and the questions of the judge `people`."""
 

@@ -15,6 +15,7 @@ from llm_relabel.errors import DefinitionsError, nearest
 
 # What `init` writes where a person must write.
 PLACEHOLDER = "TO WRITE:"
+KEYS = ("definition", "examples", "not", "parent", "aliases")
 
 
 class LabelDefinition(BaseModel):
@@ -26,6 +27,8 @@ class LabelDefinition(BaseModel):
     examples: tuple[str, ...] = ()
     counterexamples: tuple[str, ...] = Field(default=(), alias="not")
     parent: str | None = None
+    aliases: tuple[str, ...] = ()
+    """Other spellings of the name in the data, which are read as this class."""
 
 
 class LabelDefinitions(BaseModel):
@@ -46,9 +49,18 @@ class LabelDefinitions(BaseModel):
         """The classes whose definition is still the placeholder that `init` wrote."""
         return tuple(n for n, d in self.labels.items() if d.definition.startswith(PLACEHOLDER))
 
+    @property
+    def aliases(self) -> dict[str, str]:
+        """The class name behind each other spelling."""
+        return {alias: name for name, each in self.labels.items() for alias in each.aliases}
+
     def sha256(self) -> str:
         """The hash that provenance records; it changes with any word of any definition."""
-        canonical = json.dumps(self.model_dump(by_alias=True), ensure_ascii=True)
+        plain = self.model_dump(by_alias=True)
+        for label in plain["labels"].values():
+            if not label["aliases"]:  # a key that is not used changes no hash
+                del label["aliases"]
+        canonical = json.dumps(plain, ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -74,13 +86,26 @@ def load_definitions(source: Path | Mapping[str, Any]) -> LabelDefinitions:
         raw = yaml.load(text, Loader=UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise DefinitionsError(
-            f"label definitions {str(source)!r} are not valid YAML: {error}"
+            f"label definitions {str(source)!r} are not valid YAML: {error}{yaml_hint(error)}"
         ) from error
     return _parse(raw, repr(str(source)))
 
 
+def yaml_hint(error: yaml.YAMLError) -> str:
+    """What often is behind YAML that cannot be parsed."""
+    if not isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+        return ""
+    return (
+        '. Put quotes round a text that holds ": ", round one with a comma inside {...}, and round '
+        "one that begins with a sign such as @ * & ! % [ {"
+    )
+
+
 class UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice, which YAML would silently overwrite."""
+    """SafeLoader that refuses keys that YAML would silently make something else.
+
+    These are a key written twice, and one such as `yes`, `null` or `007` that is no text to YAML.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -90,6 +115,18 @@ class UniqueKeyLoader(yaml.SafeLoader):
                     None, None, f"the key {key_node.value!r} is written twice", key_node.start_mark
                 )
             seen.add(key_node.value)
+            if isinstance(key_node, yaml.ScalarNode) and not key_node.tag.endswith(
+                (":str", ":merge")
+            ):
+                value = self.construct_object(key_node)
+                # `true` and `True` are the label true of a true/false column.
+                if str(value).casefold() != key_node.value.casefold():
+                    raise yaml.constructor.ConstructorError(
+                        None, None,
+                        f"YAML reads the key {key_node.value} as {value!r}; put quotes round it: "
+                        f"{key_node.value!r}",
+                        key_node.start_mark,
+                    )  # fmt: skip
         return super().construct_mapping(node, deep)
 
 
@@ -104,7 +141,28 @@ def _parse(raw: Any, where: str) -> LabelDefinitions:
         raise DefinitionsError(
             f"{where}: `labels` must map at least two class names to definitions, found {labels!r}"
         )
-    problems = []
+    normal, problems = _normal(labels)
+    for unknown in [key for key in raw if key not in ("labels", "instruction")]:
+        hint = nearest(unknown, ["labels", "instruction"])
+        if unknown == "aliases":
+            hint = "; aliases stand under their label, as `NAME: {definition: ..., aliases: [...]}`"
+        problems.append(f"unknown key {unknown!r}{hint}")
+    try:
+        parsed = LabelDefinitions.model_validate(
+            {"instruction": raw.get("instruction"), "labels": normal}
+        )
+    except ValidationError as error:
+        problems += [_why(found) for found in error.errors()]
+        raise DefinitionsError(f"{where}: " + "; ".join(problems)) from None
+    problems += _wrong_relations(parsed)
+    if problems:
+        raise DefinitionsError(f"{where}: " + "; ".join(problems))
+    return parsed
+
+
+def _normal(labels: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The labels by their names as text, each a mapping; and what is wrong with them."""
+    problems = list[str]()
     normal: dict[str, Any] = {}
     for name, value in labels.items():
         # YAML reads 0, true and no as int and bool; a class name is always text.
@@ -112,27 +170,47 @@ def _parse(raw: Any, where: str) -> LabelDefinitions:
         if key in normal:
             problems.append(f"the class {key!r} is defined twice")
         normal[key] = {"definition": value} if isinstance(value, str) else value
+        if value is None:
+            problems.append(
+                f"the class {key!r} has no definition; where it is a part of one, put quotes round "
+                "the whole text, for inside {...} a comma ends it"
+            )
+            normal[key] = {"definition": "-"}  # so that the other problems are told, too
+        if name is None:
+            problems.append("a class is called null, which is no text; put quotes round it: 'null'")
         if not key.strip():
             problems.append("a class has an empty name")
-    for unknown in [key for key in raw if key not in ("labels", "instruction")]:
-        problems.append(f"unknown key {unknown!r}{nearest(unknown, ['labels', 'instruction'])}")
-    try:
-        parsed = LabelDefinitions.model_validate(
-            {"instruction": raw.get("instruction"), "labels": normal}
+    return normal, problems
+
+
+def _why(found: Mapping[str, Any]) -> str:
+    """One of pydantic's findings in words, with what mends it."""
+    place = ".".join(str(part) for part in found["loc"])
+    hint = ""
+    if found["type"] == "extra_forbidden":
+        hint = nearest(
+            str(found["loc"][-1]), ["definition", "examples", "not", "parent", "aliases"]
         )
-    except ValidationError as error:
-        for found in error.errors():
-            place = ".".join(str(part) for part in found["loc"])
-            hint = (
-                nearest(str(found["loc"][-1]), ["definition", "examples", "not", "parent"])
-                if found["type"] == "extra_forbidden"
-                else ""
-            )
-            problems.append(f"{place}: {found['msg']} (found {found['input']!r}){hint}")
-        raise DefinitionsError(f"{where}: " + "; ".join(problems)) from None
-    for name, definition in parsed.labels.items():
-        if definition.parent is not None and definition.parent == name:
-            problems.append(f"the class {name!r} is its own parent")
-    if problems:
-        raise DefinitionsError(f"{where}: " + "; ".join(problems))
-    return parsed
+        if found["input"] is None:
+            hint += "; put quotes round a text with a comma inside {...}"
+    elif found["type"] == "string_type" and not isinstance(found["input"], list | dict):
+        hint = "; put quotes round it"
+    return f"{place}: {found['msg']} (found {found['input']!r}){hint}"
+
+
+def _wrong_relations(parsed: LabelDefinitions) -> list[str]:
+    """What is wrong between names, parents and aliases."""
+    problems = [
+        f"the class {name!r} is its own parent"
+        for name, each in parsed.labels.items()
+        if each.parent == name
+    ]
+    for name, each in parsed.labels.items():
+        for alias in each.aliases:
+            if alias in parsed.labels:
+                problems.append(
+                    f"{alias!r} is an alias of {name!r} and a class of its own; remove one of them"
+                )
+            elif (other := parsed.aliases[alias]) != name:
+                problems.append(f"{alias!r} is an alias of {name!r} and of {other!r}")
+    return problems

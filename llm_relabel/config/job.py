@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from llm_relabel.config.definitions import UniqueKeyLoader
+from llm_relabel.config.definitions import UniqueKeyLoader, yaml_hint
 from llm_relabel.config.judges import JudgeSection, Section, share_of
 from llm_relabel.errors import JobError, nearest
 from llm_relabel.registry import TASKS
@@ -24,9 +24,11 @@ class DataSection(Section):
     """The dataset: a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file, a folder that `datasets`
     saved, or a Hugging Face name."""
     text: tuple[str, ...] = Field(min_length=1)
-    """The column to read, or several that are read together."""
-    label: str = Field(min_length=1)
-    """The label column. A column of lists makes the job multi-label."""
+    """The column to read, or several that are read together. A row without text stays as it is,
+    and is counted."""
+    label: str | tuple[str, ...]
+    """The label column; a column of lists makes the job multi-label. Or one column for each class,
+    with 0 or 1 in it: where every row has one class, the classes exclude each other."""
     id: str | None = None
     """A column with a unique id. Without it an id is a hash of the content, with a counter among
     equals."""
@@ -50,15 +52,51 @@ class DataSection(Section):
     """The encoding of a text file, where it cannot be told."""
     delimiter: str | None = None
     """The one character between the cells of a CSV file, where it cannot be told."""
+    quoting: Literal["none"] | None = None
+    """`none`: in this CSV or TSV file a `"` is a character like any other. Without it, a stray
+    quote that swallows rows is refused with its line."""
+    skip_lines: int | None = Field(default=None, ge=0)
+    """Lines above the column names of a CSV file (a title, `sep=;`); they stay in the file."""
+    label_separator: str | None = Field(default=None, min_length=1)
+    """What stands between several labels in one cell, such as `"|"`; `list`: each cell is a written
+    list (`['a', 'b']`); `none`: each cell is one label."""
+    missing: tuple[str, ...] | None = None
+    """Values that mean "no label", such as `[-1, N/A]`; an empty cell always does."""
 
     @field_validator("text", "context", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("label", mode="before")
+    @classmethod
+    def _column_or_columns(cls, value: Any) -> Any:
+        columns = value if isinstance(value, list | tuple) else [value]
+        if not columns or not all(isinstance(name, str) and name for name in columns):
+            raise ValueError("must be a column name, or a list of them")
+        if len(set(columns)) < len(columns):
+            raise ValueError("names a column twice")
+        return columns[0] if len(columns) == 1 else tuple(columns)
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _values_as_text(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        values = value if isinstance(value, list | tuple) else [value]
+        words = {True: "true", False: "false"}
+        return tuple(words[each] if isinstance(each, bool) else str(each) for each in values)
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold the labels."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, value: str | None) -> str | None:
+        if value in ("tab", "\\t"):
+            return "\t"
         if value is not None and len(value) != 1:
             raise ValueError("must be one character")
         return value
@@ -167,9 +205,10 @@ class Job(Section):
     @model_validator(mode="after")
     def _columns_apart(self) -> Job:
         data = self.data
-        if data.label in (*data.text, *data.context):
+        shown = {*data.text, *data.context}
+        if twice := [name for name in data.label_columns if name in shown]:
             raise ValueError(
-                f"data.label {data.label!r} is also a text or context column; the judge would "
+                f"data.label {twice[0]!r} is also a text or context column; the judge would "
                 "simply read the answer"
             )
         if data.gold is not None and data.gold in (*data.text, *data.context):
@@ -213,9 +252,16 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"the job file {str(path)!r} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise JobError(f"the job file {str(path)!r} is not valid YAML: {error}") from error
+        raise JobError(
+            f"the job file {str(path)!r} is not valid YAML: {error}{yaml_hint(error)}"
+        ) from error
     if not isinstance(raw, dict):
         raise JobError(f"the job file {str(path)!r} must be a mapping of keys, found {raw!r}")
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise JobError(
+            f"--set {twice[0]!r} is given {keys.count(twice[0])} times; which one counts?"
+        )
     for override in overrides:
         _override(raw, override)
     return make_job(raw, folder=path.resolve().parent, where=str(path))

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from llm_relabel.data.label_cells import LabelCells
+from llm_relabel.data.one_hot import OneHotCells
 from llm_relabel.data.source import Source
 from llm_relabel.records import Item
 from llm_relabel.units import LabelValue
@@ -25,8 +27,10 @@ class Dataset:
     fields: string columns that the judge sees, text columns first, then context. labels: the
     given labels, string or list<string>, null where missing. gold: the same, null where
     unknown, or None. groups: (rows,) int64, rows that must not vouch for each other share a
-    number (equal text, or the same `data.group`). locked: (rows,) bool. class_names: the names
-    of an integer class column, else None. sha256: of the content.
+    number (equal text, or the same `data.group`). locked: (rows,) bool; a row without text is
+    locked and has neither label nor gold. class_names: the names
+    of an integer class column, else None. sha256: of the content. notes: what its user should
+    know of it, in words.
     """
 
     ids: pa.ChunkedArray
@@ -39,8 +43,8 @@ class Dataset:
     class_names: tuple[str, ...] | None
     sha256: str
     source: Source
-    label_cells: LabelCells
-    label_column: str
+    label_cells: LabelCells | OneHotCells
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,6 +53,13 @@ class Dataset:
     def multi_label(self) -> bool:
         """Whether a row's label is a list."""
         return bool(pa.types.is_list(self.labels.type))
+
+    def label_counts(self) -> dict[str, int]:
+        """How many rows have each given label."""
+        column = self.labels
+        flat = pc.list_flatten(column) if self.multi_label else column
+        pairs = pc.value_counts(flat.drop_null()).to_pylist()
+        return {pair["values"]: pair["counts"] for pair in pairs}
 
     def label_at(self, row: int) -> LabelValue:
         """One row's given label."""
@@ -59,6 +70,14 @@ class Dataset:
         """What a judge may see of one row."""
         shown = {name: self.fields[name][row].as_py() or "" for name in self.fields.column_names}
         return Item(id=self.ids[row].as_py(), row=row, fields=shown)
+
+    @property
+    def sheet_delimiter(self) -> str:
+        """What separates the cells of sheets for this dataset's owner.
+
+        A file with semicolons comes from where spreadsheets expect them; else it is a comma.
+        """
+        return ";" if getattr(self.source, "delimiter", ",") == ";" else ","
 
     def file_name(self, stem: str) -> str:
         """`stem` with the ending of the input's format."""
@@ -72,7 +91,7 @@ class Dataset:
         Whole or not at all. Raises DataError where a label does not fit the column's type, or
         the input was altered since it was read.
         """
-        cells = {row: self.label_cells.cell(value) for row, value in sorted(changes.items())}
+        cells = self.label_cells.columns(dict(sorted(changes.items())))
         target = folder / self.file_name(stem)
-        self.source.save(target, self.label_column, cells, self.sha256)
+        self.source.save(target, cells, self.sha256)
         return target

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from llm_relabel.config.job import DataSection
-from llm_relabel.data.parquet_files import batch_of, batch_rows, class_names_of, with_cells
+from llm_relabel.data.parquet_files import batch_of, batch_rows, class_names_of, with_edits
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import new_folder
-from llm_relabel.data.source import Batch, Cell
+from llm_relabel.data.source import Batch, Edits
 from llm_relabel.errors import DataError, nearest
 
 
@@ -78,11 +78,11 @@ class HubDataset:
     def sha256(self) -> str | None:
         return None
 
-    def save(self, target: Path, label: str, cells: Mapping[int, Cell], sha256: str) -> None:  # noqa: ARG002 - a mapped table cannot change
+    def save(self, target: Path, cells: Edits, sha256: str) -> None:  # noqa: ARG002 - a mapped table cannot change
         import datasets
 
         datasets.disable_progress_bars()
-        table = with_cells(self._dataset.data.table, label, cells, 0)
+        table = with_edits(self._dataset.data.table, cells, 0)
         changed = datasets.Dataset(
             datasets.table.InMemoryTable(table), info=self._dataset.info, split=self._dataset.split
         )

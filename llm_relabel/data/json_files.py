@@ -11,7 +11,7 @@ from typing import Any
 from llm_relabel.data.json_cells import elements, replace_value, skip_space
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import copy_unchanged
-from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell
+from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell, Edits
 from llm_relabel.data.text_file import TextFile
 from llm_relabel.errors import DataError
 
@@ -62,18 +62,23 @@ class _JsonFile(ABC):
     def sha256(self) -> str:
         return self._file.sha256()
 
-    def save(self, target: Path, label: str, cells: Mapping[int, Cell], sha256: str) -> None:
+    def save(self, target: Path, cells: Edits, sha256: str) -> None:
         if not cells:
             copy_unchanged(self._file.path, target, sha256)
         else:
-            self._file.rewrite(target, self._pieces(label, cells), sha256)
+            self._file.rewrite(target, self._pieces(cells), sha256)
+
+    def _edited(self, text: str, cells: Mapping[str, Cell]) -> str:
+        for column, cell in cells.items():
+            text = replace_value(text, column, cell, self._file.encodes)
+        return text
 
     @abstractmethod
     def _rows(self, problems: Problems) -> Iterator[tuple[int, int, Any]]:
         """(place, characters, value) of each row that can be parsed."""
 
     @abstractmethod
-    def _pieces(self, label: str, cells: Mapping[int, Cell]) -> Iterator[tuple[str, str]]:
+    def _pieces(self, cells: Edits) -> Iterator[tuple[str, str]]:
         """The whole text as (old, new) pieces."""
 
 
@@ -95,14 +100,14 @@ class JsonLines(_JsonFile):
                 except (ValueError, RecursionError) as error:
                     problems.row("broken JSON", number, detail=_reason(error))
 
-    def _pieces(self, label: str, cells: Mapping[int, Cell]) -> Iterator[tuple[str, str]]:
+    def _pieces(self, cells: Edits) -> Iterator[tuple[str, str]]:
         row = 0
         with self._file.open(newline="\n") as lines:
             for line in lines:
                 new = line
                 if not line.isspace():
                     if row in cells:
-                        new = replace_value(line, label, cells[row], self._file.encodes)
+                        new = self._edited(line, cells[row])
                     row += 1
                 yield line, new
 
@@ -141,7 +146,7 @@ class JsonArray(_JsonFile):
             place += 1
             yield place, end - start, value
 
-    def _pieces(self, label: str, cells: Mapping[int, Cell]) -> Iterator[tuple[str, str]]:
+    def _pieces(self, cells: Edits) -> Iterator[tuple[str, str]]:
         text = self._file.read()
         done = 0
         for row, (start, end, _) in enumerate(elements(text)):
@@ -149,7 +154,7 @@ class JsonArray(_JsonFile):
                 same = text[done:start]
                 yield same, same
                 old = text[start:end]
-                yield old, replace_value(old, label, cells[row], self._file.encodes)
+                yield old, self._edited(old, cells[row])
                 done = end
         rest = text[done:]
         yield rest, rest

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import Cell, is_missing
+from llm_relabel.data.written_lists import NONE, WrittenLists
 from llm_relabel.errors import DataError
 
 # Written any other way, a number would come back as another name.
@@ -18,11 +19,23 @@ _KINDS: dict[type, str] = {str: "text", bool: "true/false", int: "number", float
 class LabelCells:
     """Learns a label column's type while it is read, and keeps to it when writing.
 
-    `class_names` are the names behind an integer class column, or None.
+    `class_names` are the names behind an integer class column, or None; `aliases` the class
+    behind each other spelling; `missing` the values, as text, that mean "no label"; `separator`
+    is `data.label_separator`.
     """
 
-    def __init__(self, column: str, class_names: tuple[str, ...] | None) -> None:
+    def __init__(
+        self,
+        column: str,
+        class_names: tuple[str, ...] | None,
+        aliases: Mapping[str, str],
+        missing: frozenset[str] = frozenset(),
+        separator: str | None = None,
+    ) -> None:
         self.column = column
+        self._missing = missing
+        self._written = WrittenLists(separator) if separator not in (None, NONE) else None
+        self._aliases = aliases
         self._names = class_names
         self._kinds: set[str] = set()
         self._float = False
@@ -33,7 +46,7 @@ class LabelCells:
     @property
     def multi_label(self) -> bool:
         """Whether the cells are lists."""
-        return self._lists > 0
+        return self._lists > 0 or self._written is not None
 
     def read(self, cells: Sequence[Cell], places: Sequence[int], problems: Problems) -> list[Any]:
         """Text, list of text, or None for each cell; what cannot be read goes to `problems`."""
@@ -42,6 +55,15 @@ class LabelCells:
         ]
 
     def _read_one(self, cell: Cell, place: int, problems: Problems) -> Any:
+        if self._written is not None and not isinstance(cell, list | tuple):
+            if self._is_missing(cell):
+                return None
+            try:
+                cell = self._written.parts(cell if isinstance(cell, str) else str(cell))
+            except ValueError as error:
+                message = f"{self.column!r} holds no list as data.label_separator says ({error})"
+                problems.row(message, place, about=self.column, detail=repr(cell)[:40])
+                return None
         if isinstance(cell, list | tuple):
             self._lists += 1
             self._first.setdefault("list", place)
@@ -54,7 +76,11 @@ class LabelCells:
         return text
 
     def _text(self, cell: Cell, place: int, problems: Problems) -> str | None:
-        if is_missing(cell):
+        text = self._as_written(cell, place, problems)
+        return text if text is None else self._aliases.get(text, text)
+
+    def _as_written(self, cell: Cell, place: int, problems: Problems) -> str | None:
+        if self._is_missing(cell):
             return None
         if self._names is not None and type(cell) is int:
             if cell == -1:  # how `datasets` marks a label that is not known
@@ -78,6 +104,15 @@ class LabelCells:
         self._float |= isinstance(cell, float)
         return str(int(cell))
 
+    def _is_missing(self, cell: Cell) -> bool:
+        if is_missing(cell):
+            return True
+        if not self._missing or isinstance(cell, list | tuple | dict):
+            return False
+        if isinstance(cell, float) and cell.is_integer():
+            cell = int(cell)
+        return (str(cell).lower() if isinstance(cell, bool) else str(cell)) in self._missing
+
     def check(self, problems: Problems) -> None:
         """After the last row: a column must hold one type, and only lists or no lists."""
         first = {kind: f"first at {problems.unit} {place}" for kind, place in self._first.items()}
@@ -90,9 +125,15 @@ class LabelCells:
             told = ", ".join(f"{kind} ({first[kind]})" for kind in sorted(self._kinds))
             problems.whole(f"{self.column!r} mixes types: {told}; make them one type")
 
+    def columns(self, changes: Mapping[int, Any]) -> dict[int, dict[str, Cell]]:
+        """The new cells of the rows in `changes`, by column."""
+        return {row: {self.column: self.cell(value)} for row, value in changes.items()}
+
     def cell(self, value: Any) -> Cell:
         """What `read` gave as a cell again. Raises DataError where it does not fit the type."""
         if isinstance(value, list | tuple):
+            if self._written is not None:
+                return self._written.text(tuple(value))
             return [self._cell(name) for name in value]
         return None if value is None else self._cell(value)
 

@@ -39,8 +39,7 @@ def _file(path: Path, section: DataSection) -> Source:
     if suffix == ".json":
         return JsonArray(path, section.encoding)
     if suffix in (".csv", ".tsv"):
-        named = [section.label, *section.text]
-        return CsvFile(path, section.encoding, section.delimiter, named)
+        return CsvFile(path, section)
     if suffix == ".parquet":
         from llm_relabel.data.parquet_files import ParquetFile
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import check_unchanged, copy_unchanged, hash_file, new_file
-from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell
+from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell, Edits
 from llm_relabel.errors import DataError
 
 
@@ -60,7 +60,7 @@ class ParquetFile:
     def sha256(self) -> str:
         return hash_file(self._path)
 
-    def save(self, target: Path, label: str, cells: Mapping[int, Cell], sha256: str) -> None:
+    def save(self, target: Path, cells: Edits, sha256: str) -> None:
         if not cells:
             copy_unchanged(self._path, target, sha256)
             return
@@ -79,7 +79,7 @@ class ParquetFile:
                 start = 0
                 for number in range(file.num_row_groups):
                     table = file.read_row_group(number)
-                    table = with_cells(table, label, cells, start)
+                    table = with_edits(table, cells, start)
                     writer.write_table(table, row_group_size=max(1, table.num_rows))
                     start += table.num_rows
 
@@ -98,9 +98,16 @@ def batch_of(part: Any, start: int, wanted: Sequence[str], present: Sequence[str
     return Batch(range(start + 1, start + rows + 1), cells)
 
 
-def with_cells(table: pa.Table, label: str, cells: Mapping[int, Cell], start: int) -> pa.Table:
+def with_edits(table: pa.Table, cells: Edits, start: int) -> pa.Table:
     """`table` with other label cells; `cells` is by row of the whole file, the table's first
     row is `start`."""
+    for column in dict.fromkeys(column for row in cells.values() for column in row):
+        by_row = {row: each[column] for row, each in cells.items() if column in each}
+        table = _with_cells(table, column, by_row, start)
+    return table
+
+
+def _with_cells(table: pa.Table, label: str, cells: Mapping[int, Cell], start: int) -> pa.Table:
     index = table.schema.get_field_index(label)
     kind = table.schema.field(index)
     chunks = []

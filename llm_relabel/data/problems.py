@@ -16,6 +16,12 @@ class _Found:
     first: list[str] = field(default_factory=list)
     detailed: bool = False
 
+    def add(self, place: int, detail: str) -> None:
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(f"{place} ({detail})" if detail else f"{place}")
+            self.detailed |= bool(detail)
+
 
 class Problems:
     """The problems of one dataset. `unit` is what a place counts: "row" or "line", from 1."""
@@ -23,6 +29,7 @@ class Problems:
     def __init__(self, unit: str) -> None:
         self.unit = unit
         self._rows: dict[tuple[str, str], _Found] = {}
+        self._noted: dict[str, _Found] = {}
         self._whole: list[str] = []
 
     def __bool__(self) -> bool:
@@ -30,11 +37,15 @@ class Problems:
 
     def row(self, message: str, place: int, *, about: str = "", detail: str = "") -> None:
         """Count `message` once more, at `place`; `about` names the column it belongs to."""
-        found = self._rows.setdefault((about, message), _Found())
-        found.count += 1
-        if len(found.first) < SHOWN:
-            found.first.append(f"{place} ({detail})" if detail else f"{place}")
-            found.detailed |= bool(detail)
+        self._rows.setdefault((about, message), _Found()).add(place, detail)
+
+    def note(self, message: str, place: int, *, detail: str = "") -> None:
+        """Count, likewise, what does not hinder the use of the dataset and should be known."""
+        self._noted.setdefault(message, _Found()).add(place, detail)
+
+    def notes(self) -> tuple[str, ...]:
+        """Everything noted, each with its count and first places."""
+        return tuple(self._told(message, found) for message, found in self._noted.items())
 
     def rows(self, message: str, places: Iterable[int], *, about: str = "") -> None:
         """The same for several places."""
@@ -54,15 +65,16 @@ class Problems:
         if not self:
             return
         told = list(self._whole)
-        for (_, message), found in self._rows.items():
-            plural = "" if found.count == 1 else "s"
-            more = ", ..." if found.count > len(found.first) else ""
-            places = ("; " if found.detailed else ", ").join(found.first)
-            told.append(
-                f"{found.count:,} {self.unit}{plural}: {message} "
-                f"({self.unit}{plural} {places}{more})"
-            )
+        told += [self._told(message, found) for (_, message), found in self._rows.items()]
         if len(told) == 1:
             raise DataError(f"the dataset {name!r} cannot be used: {told[0]}")
         lines = "".join(f"\n  - {problem}" for problem in told)
         raise DataError(f"the dataset {name!r} cannot be used, {len(told)} problems:{lines}")
+
+    def _told(self, message: str, found: _Found) -> str:
+        plural = "" if found.count == 1 else "s"
+        more = ", ..." if found.count > len(found.first) else ""
+        places = ("; " if found.detailed else ", ").join(found.first)
+        return (
+            f"{found.count:,} {self.unit}{plural}: {message} ({self.unit}{plural} {places}{more})"
+        )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,26 +21,43 @@ from llm_relabel.config.job import DataSection
 from llm_relabel.data.dataset import Dataset
 from llm_relabel.data.label_cells import LabelCells, without_surrogates
 from llm_relabel.data.locate import open_source
+from llm_relabel.data.one_hot import OneHotCells
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import BATCH_ROWS, Batch, Cell, Source, is_missing
 from llm_relabel.errors import nearest
 
+_NO_ALIASES: Mapping[str, str] = MappingProxyType({})
+# White space, and characters that nobody sees.
+_BLANK = (
+    string.whitespace
+    + "\x85\xa0\xad\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+    + "".join(map(chr, range(0x2000, 0x2010)))
+)
+_NO_TEXT = "no text, so it stays as it is: neither learned from nor asked about"
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
-def read_dataset(section: DataSection, resolve: Callable[[str], Path]) -> Dataset:
+def read_dataset(
+    section: DataSection, resolve: Callable[[str], Path], aliases: Mapping[str, str] = _NO_ALIASES
+) -> Dataset:
     """Read the dataset that a job's `data` section names; `resolve` makes its paths absolute.
 
+    `aliases` holds the class behind each other spelling of a label; the file keeps its own.
     Raises DataError with every problem found, each with its count and first places.
     """
     source = open_source(section, resolve)
-    return _Reader(section, source).read()
+    return _Reader(section, source, aliases).read()
 
 
-def read_labeled(section: DataSection, path: str, resolve: Callable[[str], Path]) -> Dataset:
+def read_labeled(
+    section: DataSection,
+    path: str,
+    resolve: Callable[[str], Path],
+    aliases: Mapping[str, str] = _NO_ALIASES,
+) -> Dataset:
     """Another file with the same text and label columns, such as `data.dev`."""
     plain = {"id": None, "gold": None, "locked": None, "group": None, "context": (), "dev": None}
-    return read_dataset(section.model_copy(update={"path": path, **plain}), resolve)
+    return read_dataset(section.model_copy(update={"path": path, **plain}), resolve, aliases)
 
 
 @dataclass
@@ -58,24 +77,45 @@ class _Columns:
 
 
 class _Reader:
-    def __init__(self, section: DataSection, source: Source) -> None:
+    def __init__(self, section: DataSection, source: Source, aliases: Mapping[str, str]) -> None:
         self._section, self._source = section, source
         self._problems = Problems(source.unit)
         self._columns = _Columns()
+        self._texts_seen = 0
         self._shown = list(dict.fromkeys([*section.text, *section.context]))
         extra = [section.id, section.group, section.locked, section.gold]
-        named = [*self._shown, section.label, *(name for name in extra if name is not None)]
+        named = [
+            *self._shown,
+            *section.label_columns,
+            *(name for name in extra if name is not None),
+        ]
         self._wanted = list(dict.fromkeys(named))
-        self._label = LabelCells(section.label, source.class_names(section.label))
-        gold = section.gold
-        self._gold = LabelCells(gold, source.class_names(gold)) if gold is not None else None
+        self._aliases, self._missing = aliases, frozenset(section.missing or ())
+        self._label: LabelCells | OneHotCells
+        if isinstance(section.label, str):
+            self._label = self._cells_of(section.label)
+        else:
+            self._label = OneHotCells(section.label, self._missing)
+        self._gold = self._cells_of(section.gold) if section.gold is not None else None
+
+    def _cells_of(self, column: str) -> LabelCells:
+        names, separator = self._source.class_names(column), self._section.label_separator
+        return LabelCells(column, names, self._aliases, self._missing, separator)
 
     def read(self) -> Dataset:
         for batch in self._source.batches(self._wanted, self._problems):
             self._take(batch)
         self._check()
         columns = self._columns
-        labels = _label_column(columns.labels, self._label.multi_label)
+        names: tuple[str, ...] | None
+        if isinstance(self._label, OneHotCells):
+            names = self._section.label_columns
+            labels = _label_column(columns.labels, multi_label=True)
+            if self._label.exclusive:
+                labels = _only_elements(labels)
+        else:
+            names = self._source.class_names(self._label.column)
+            labels = _label_column(columns.labels, self._label.multi_label)
         gold = None
         if self._gold is not None:
             gold = _label_column(columns.gold, self._label.multi_label)
@@ -90,11 +130,11 @@ class _Reader:
             gold=gold,
             groups=self._groups(),
             locked=np.concatenate(columns.locked),
-            class_names=self._source.class_names(self._section.label),
+            class_names=names,
             sha256=content,
             source=self._source,
             label_cells=self._label,
-            label_column=self._section.label,
+            notes=self._problems.notes(),
         )
 
     def _take(self, batch: Batch) -> None:
@@ -107,21 +147,27 @@ class _Reader:
                 "\n".join(part for part in parts if part)
                 for parts in zip(*(shown[name] for name in section.text), strict=True)
             ]
-        blank = [place for text, place in zip(joined, places, strict=True) if not text.strip()]
-        self._problems.rows("no text", blank, about=section.text[0])
+        blank = np.array([not text.strip(_BLANK) for text in joined], dtype=np.bool_)
+        for row in np.flatnonzero(blank).tolist():
+            self._problems.note(_NO_TEXT, places[row])
+        self._texts_seen += int((~blank).sum())
         for name, texts in shown.items():
             columns.fields.setdefault(name, []).append(pa.array(texts, pa.string()))
         first = columns.fields[section.text[0]][-1]
         columns.text.append(first if len(section.text) == 1 else pa.array(joined, pa.string()))
-        given = self._label.read(cells[section.label], places, self._problems)
-        columns.labels.append(_array(given))
+        if isinstance(self._label, LabelCells):
+            given = self._label.read(cells[self._label.column], places, self._problems)
+        else:
+            each = list(zip(*(cells[name] for name in section.label_columns), strict=True))
+            given = self._label.read(each, places, self._problems)
+        columns.labels.append(_array(_unless(blank, given)))
         if section.gold is not None and self._gold is not None:
             gold = self._gold.read(cells[section.gold], places, self._problems)
-            columns.gold.append(_array(gold))
+            columns.gold.append(_array(_unless(blank, gold)))
         columns.text_keys.append(_keys(" ".join(text.casefold().split()) for text in joined))
         if section.group is not None:
             columns.group_keys.append(_group_keys(cells[section.group]))
-        columns.locked.append(self._locked(cells, places))
+        columns.locked.append(self._locked(cells, places) | blank)
         if section.id is not None:
             columns.ids.append(pa.array(self._ids(section.id, cells, places), pa.string()))
         else:
@@ -180,6 +226,8 @@ class _Reader:
                 problems.forget(name)
                 shown = ", ".join(present[:30]) + (", ..." if len(present) > 30 else "")
                 problems.whole(f"no column {name!r}{nearest(name, present)}; it has {shown}")
+            if not self._texts_seen and not set(self._section.text) & set(absent):
+                problems.whole(f"no row has a text in {', '.join(map(repr, self._section.text))}")
             self._label.check(problems)
             if self._gold is not None:
                 self._gold.check(problems)
@@ -266,6 +314,13 @@ def _group_keys(cells: Sequence[Cell]) -> NDArray[np.int64]:
     return keys
 
 
+def _unless(blank: NDArray[np.bool_], values: list[Any]) -> list[Any]:
+    """`values` but where a row is blank: nothing can be learned, told or measured of its label."""
+    if not blank.any():
+        return values
+    return [None if empty else value for value, empty in zip(values, blank, strict=True)]
+
+
 def _array(values: list[Any]) -> pa.Array:
     lists = any(isinstance(value, list) for value in values)
     kind = pa.list_(pa.string()) if lists else pa.string()
@@ -280,6 +335,13 @@ def _label_column(parts: list[pa.Array], multi_label: bool) -> pa.ChunkedArray:
     return pa.chunked_array(
         [part if part.type == kind else pa.nulls(len(part), kind) for part in parts], kind
     )
+
+
+def _only_elements(labels: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of one label each as single labels."""
+    one = [pc.list_element(part, 0) if len(part) > part.null_count else
+           pa.nulls(len(part), pa.string()) for part in labels.chunks]  # fmt: skip
+    return pa.chunked_array(one, pa.string())
 
 
 def _content_sha256(fields: pa.Table, labels: pa.ChunkedArray, ids: pa.ChunkedArray) -> str:

@@ -17,6 +17,9 @@ BATCH_CHARACTERS = 32_000_000
 Cell: TypeAlias = Any
 """A label cell in the format's own type: text, int, bool, float, a list of those, or None."""
 
+Edits: TypeAlias = Mapping[int, Mapping[str, Cell]]
+"""New label cells: by row (0-based), then by column."""
+
 
 def is_missing(cell: Cell) -> bool:
     """Whether a cell of any column holds nothing: null, empty text, or pandas' NaN."""
@@ -56,8 +59,8 @@ class Source(Protocol):
     def sha256(self) -> str | None:
         """The hash of the file's bytes; None where there is no file."""
 
-    def save(self, target: Path, label: str, cells: Mapping[int, Cell], sha256: str) -> None:
-        """Write everything as it came, except the label cells of the rows in `cells`.
+    def save(self, target: Path, cells: Edits, sha256: str) -> None:
+        """Write everything as it came, except the label cells in `cells`.
 
         `sha256` is the hash at reading; DataError if the file is another one by now.
         """

@@ -7,10 +7,12 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from llm_relabel.data.saving import changed_since_read, hash_file, new_file
 from llm_relabel.errors import DataError, nearest
+from llm_relabel.files.encodings import likely_encoding
 
 # UTF-32's mark begins with UTF-16's, so it is tried first. The codecs are the ones that
 # neither write nor swallow a mark: it is kept apart.
@@ -22,6 +24,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _PLAIN = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+_GUESSED_FROM, _SAMPLE = 1000, 80  # lines around the first bad byte; characters
 _COMMON = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1", "shift_jis", "gb18030")
 
 
@@ -103,6 +106,16 @@ class TextFile:
             return False
         return True
 
+    def _guess(self, line: int) -> tuple[str, str] | None:
+        """A likely encoding, and how line number `line` reads in it; None where there is none."""
+        with self.path.open("rb") as file:
+            before = min(line - 1, _GUESSED_FROM)
+            lines = list(islice(file, line - 1 - before, line + _GUESSED_FROM))
+        encoding = likely_encoding(b"".join(lines))
+        if encoding is None or len(lines) <= before:
+            return None
+        return encoding, lines[before].decode(encoding).strip("\r\n")[:_SAMPLE]
+
     def _undecodable(self) -> DataError:
         # The stream's own error counts from some buffer; count from the start of the file.
         decoder = codecs.getincrementaldecoder(self.codec)()
@@ -125,6 +138,13 @@ class TextFile:
         advice = "cp1252" if self.codec == "utf-8" else "utf-8"
         if self._marked not in ("", self.codec):
             advice = self._marked
+        elif self.codec in ("utf-8", "ascii") and (guess := self._guess(line)):
+            encoding, sample = guess
+            return DataError(
+                f"the dataset {self.path.name!r} is not readable as {self.codec} ({where}); read "
+                f"as {encoding}, that line is {sample!r}; if this is right, set `data.encoding: "
+                f"{encoding}`"
+            )
         return DataError(
             f"the dataset {self.path.name!r} is not readable as {self.codec} ({where}); if it is "
             f"in another encoding, name it, for example `data.encoding: {advice}`"

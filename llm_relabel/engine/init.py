@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
 from llm_relabel.config.definitions import PLACEHOLDER
-from llm_relabel.config.job import make_job
+from llm_relabel.config.job import DataSection, make_job
 from llm_relabel.data import Dataset, read_dataset
-from llm_relabel.errors import JobError
+from llm_relabel.data.label_shapes import list_hint, missing_hint
+from llm_relabel.engine.exemplars import chosen_examples
+from llm_relabel.errors import DataError, JobError
+from llm_relabel.spellings import look_alikes, told_look_alikes
 
-EXAMPLES = 2
-LONGEST_EXAMPLE = 160
+# The data keys that `init` takes as options of the same name.
+OPTIONS = (
+    "encoding", "delimiter", "quoting", "skip_lines", "split", "subset", "group", "missing",
+    "label_separator",
+)  # fmt: skip
 
 
 def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> str:
@@ -33,9 +38,10 @@ def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> 
     where = data
     if Path(data).expanduser().exists():
         where = os.path.relpath(Path(data).expanduser(), folder)
-    given = {name: value for name, value in columns.items() if value}
-    if len(given["text"]) == 1:
-        given["text"] = given["text"][0]
+    given = {name: value for name, value in columns.items() if value or name == "missing"}
+    for name in ("text", "label"):
+        if len(given[name]) == 1:
+            given[name] = given[name][0]
     raw = {
         "task": task,
         "data": {"path": where, **given},
@@ -45,16 +51,31 @@ def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> 
         "output": f"runs/{Path(data).stem or 'first'}",
     }
     job = make_job(raw, folder=folder.resolve())
-    dataset = read_dataset(job.data, job.resolve)
-    names = _class_names(dataset)
+    try:
+        dataset = read_dataset(job.data, job.resolve)
+    except DataError as error:
+        raise DataError(_with_options(str(error))) from error
+    counts = dict.fromkeys(dataset.class_names or (), 0) | dataset.label_counts()
+    _ask(job.data, dataset)
+    alike = look_alikes(counts)
+    aliases = {name: others for name, *others in alike}
+    joined = {other for others in aliases.values() for other in others}
+    names = [name for name in dataset.class_names or sorted(counts) if name not in joined]
     if len(names) < 2:
         raise JobError(
-            f"the label column {given['label']!r} holds {len(names)} distinct label; at least two "
+            f"the label column {given['label']!r} holds {len(names)} distinct labels; at least two "
             "are needed: is it the right column?"
         )
     targets[0].write_text(_job_text(raw), encoding="utf-8")
-    targets[1].write_text(_labels_text(dataset, names), encoding="utf-8")
-    return (
+    targets[1].write_text(_labels_text(dataset, names, aliases), encoding="utf-8")
+    notes = list(dataset.notes)
+    if alike:
+        notes.append(
+            f"labels that look alike: {told_look_alikes(alike, counts)}; {targets[1]} joins each "
+            "to the most frequent one by `aliases`. Those that differ in meaning get an entry of "
+            "their own there."
+        )
+    return "".join(f"Warning: {note}\n" for note in notes) + (
         f"Wrote {targets[0]} and {targets[1]}: {len(dataset):,} rows, {len(names)} labels.\n"
         f"1. Write what each label means in {targets[1]}: the judge reads nothing else.\n"
         f"2. llm-relabel plan {targets[0]}\n"
@@ -62,12 +83,25 @@ def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> 
     )
 
 
-def _class_names(dataset: Dataset) -> list[str]:
-    if dataset.class_names is not None:
-        return list(dataset.class_names)
-    column = dataset.labels
-    flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
-    return sorted(name for name in flat.unique().to_pylist() if name is not None)
+def _with_options(told: str) -> str:
+    """The message with the option of `init` beside each data key that it names."""
+
+    def with_option(found: re.Match[str]) -> str:
+        option = f"--{found[2].replace('_', '-')}"
+        return found[0] if option in told else f"{found[0]} (`init {option}{found[4] or ''}`)"
+
+    keys = "|".join(OPTIONS)
+    return re.sub(rf"(`?)data\.({keys})\b(:( [\w-]+)`)?", with_option, told)
+
+
+def _ask(section: DataSection, dataset: Dataset) -> None:
+    """Raises JobError where only the user knows what the labels mean."""
+    counts = dataset.label_counts()
+    hints = [missing_hint(section, counts)]
+    if not dataset.multi_label:
+        hints.append(list_hint(section, counts))
+    if asked := [hint for hint in hints if hint]:
+        raise JobError("; ".join(asked) + ". Nothing was written")
 
 
 def _job_text(raw: Mapping[str, Any]) -> str:
@@ -85,19 +119,20 @@ def _job_text(raw: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _labels_text(dataset: Dataset, names: list[str]) -> str:
-    labels = {name: {"definition": f"{PLACEHOLDER} what makes an item {name!r}, and how it differs "
-                     "from its neighbours.", "examples": []} for name in names}  # fmt: skip
-    texts = dataset.text
-    for row in range(min(len(dataset), 20_000)):
-        label = dataset.label_at(row)
-        for name in (label,) if isinstance(label, str) else label or ():
-            shown: Any = labels[name]["examples"]
-            if len(shown) < EXAMPLES and len(text := texts[row].as_py()) <= LONGEST_EXAMPLE:
-                shown.append(text)
+def _labels_text(dataset: Dataset, names: list[str], aliases: Mapping[str, Sequence[str]]) -> str:
+    told = f"{PLACEHOLDER} what makes an item {{!r}}, and how it differs from its neighbours."
+    labels: dict[str, Any] = {
+        name: {"definition": told.format(name), "examples": []} for name in names
+    }
+    for name, others in aliases.items():
+        labels[name]["aliases"] = list(others)
+    spelled = {other: name for name, others in aliases.items() for other in others}
+    for name, texts in chosen_examples(dataset, names, spelled).items():
+        labels[name]["examples"] = texts
     header = (
         "# What each label means, in the words the judge will read. The examples are rows of the\n"
-        "# data that carry the label now; keep those that are right. Near-misses go under `not`.\n"
+        "# data that carry the label now and that a quick model of words would label so too; keep\n"
+        "# those that are right. Near-misses go under `not`. No item is shown as its own example.\n"
     )
     body = {"instruction": "Decide which label the text has.", "labels": labels}
     return header + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=96)

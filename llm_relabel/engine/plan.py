@@ -25,6 +25,7 @@ from llm_relabel.rounds.ask import AskPlanner
 from llm_relabel.rounds.controls import ControlPool
 from llm_relabel.rounds.flag import flag
 from llm_relabel.rounds.train import train
+from llm_relabel.spellings import item_keys, text_key
 
 # Below so many tokens neither OpenAI nor Anthropic keeps a prefix.
 SHORTEST_PREFIX = 1024
@@ -193,7 +194,7 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
     section = job.judge
     questions = sum(ask.judge == PEOPLE for ask in asks)
     return Plan(
-        warnings=prepared.warnings,
+        warnings=(*prepared.warnings, *_flagged_examples(prepared, issues)),
         rows=len(prepared.dataset),
         flagged=len(issues),
         reasons=Counter(issue.reason for issue in issues),
@@ -223,6 +224,35 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
 def _messages(prepared: Prepared, ask: Ask) -> tuple[Message, ...]:
     item = prepared.dataset.item(ask.row)
     return prepared.prompts.build(item, ask.candidates)
+
+
+def _flagged_examples(prepared: Prepared, issues: Sequence[LabelIssue]) -> list[str]:
+    """A warning of examples in the definitions that are flagged rows of the data."""
+    example_of = {
+        text_key(text): (text, name)
+        for name, label in prepared.definitions.labels.items()
+        for text in label.examples
+    }
+    if not example_of:
+        return []
+    found: dict[str, LabelIssue] = {}
+    for issue in issues:
+        for key in item_keys(prepared.dataset.item(issue.row).fields.values()):
+            if key in example_of:
+                found.setdefault(key, issue)
+    if not found:
+        return []
+    show = prepared.task.show
+    told = [
+        f"{example_of[key][0][:60]!r} under {example_of[key][1]!r} (labeled "
+        f"{show(issue.current_label)}, predicted {show(issue.predicted_label)})"
+        for key, issue in found.items()
+    ]
+    more = f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    return [
+        f"{len(told)} examples in the label definitions are label issues themselves; keep those "
+        f"that are right: {'; '.join(told[:SHOWN])}{more}"
+    ]
 
 
 def _issue_text(prepared: Prepared, issue: LabelIssue) -> str:

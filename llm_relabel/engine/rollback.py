@@ -88,7 +88,7 @@ def _rewrite(run: RunFolder, prepared: Prepared) -> None:
         note = "labels were rolled back since; the same `run` certifies what is there now"
         summary["spot_checks"] = {**checked, "certificate": {"note": note}}
     run.write_summary(summary)
-    changes_sheet(run, task)
+    changes_sheet(run, task, prepared.dataset.sheet_delimiter)
     write_report(run, summary)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from llm_relabel.agreement.raters import rater_matrix
 from llm_relabel.data import read_dataset, rows_of_file
+from llm_relabel.data.written_lists import NONE, WrittenLists
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.prepared import Prepared
 from llm_relabel.tasks import InvalidAnswer, Task, from_name, is_one_choice
@@ -94,7 +95,7 @@ def _labels_by_id(
         )
     # Over all rows: in JSON lines a row may leave out what it has not.
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    wanted = [name for name in (section.gold, "gold", section.label, "label") if name]
+    wanted = [name for name in (section.gold, "gold", *section.label_columns[:1], "label") if name]
     column = next((name for name in wanted if name in columns), None)
     if column is None:
         raise DataError(
@@ -115,7 +116,7 @@ def _labels_by_id(
             problems.setdefault("ids that occur twice", []).append(f"row {number} ({item_id!r})")
             continue
         if isinstance(label, str) and not is_one_choice(prepared.task):
-            label = _listed(label)
+            label = _listed(label, section.label_separator)
         try:
             value = from_name(prepared.task, label)
         except InvalidAnswer as error:
@@ -177,8 +178,13 @@ def _ids(
     return ids
 
 
-def _listed(text: str) -> Any:
-    """A list or mapping that a CSV cell holds as JSON."""
+def _listed(text: str, separator: str | None = None) -> Any:
+    """A list or mapping that a CSV cell holds as JSON, or a list written as the data's are."""
+    if separator not in (None, NONE):
+        try:
+            return WrittenLists(separator).parts(text)
+        except ValueError:
+            pass
     try:
         return json.loads(text)
     except ValueError:

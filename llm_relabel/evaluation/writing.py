@@ -10,6 +10,7 @@ from typing import Any
 from llm_relabel.files.journal import write_whole
 from llm_relabel.measure import Accuracy
 from llm_relabel.measure import title as title_of
+from llm_relabel.spellings import visible_name
 
 FIGURES, MARKDOWN, ANSWERS = "agreement.json", "agreement.md", "answers.jsonl"
 CONFUSED = 8  # pairs of labels, and classes, that are listed for each judge
@@ -331,4 +332,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
 
 def _cell(text: str) -> str:
     """Text of the data inside a table's cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(visible_name(text).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -17,6 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from llm_relabel.errors import DataError
+from llm_relabel.files.encodings import likely_encoding
 from llm_relabel.files.journal import write_whole
 
 # What may stand before a formula and not disarm it: white space, quotes, invisible characters.
@@ -69,7 +70,9 @@ def _code(character: str) -> str:
     return f"\\u{ord(character):04x}"
 
 
-def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def write_sheet(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ","
+) -> None:
     """Write a CSV file at once, for Excel, LibreOffice and Google Sheets.
 
     Every row has as many cells as the `header`, whose names differ; ValueError otherwise.
@@ -77,7 +80,7 @@ def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
     if not all(header) or not header or len(set(header)) != len(header):
         raise ValueError(f"a sheet's columns need names that differ: {list(header)!r}")
     text = io.StringIO(newline="")
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n", delimiter=delimiter)
     writer.writerow([protected(name) for name in header])
     for row in rows:
         if len(row) != len(header):
@@ -89,7 +92,8 @@ def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
 def read_sheet(path: Path) -> list[dict[str, str]]:
     """The rows of a sheet, by column, as they were written or a spreadsheet saved them again.
 
-    Takes UTF-8 with or without a mark and UTF-16; commas, semicolons or tabs. Raises DataError.
+    Takes UTF-8 with or without a mark, UTF-16 and the code pages that Excel's plain CSV is saved
+    in; commas, semicolons or tabs. Raises DataError.
     """
     text = _text_of(path)
     limit = csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
@@ -127,6 +131,8 @@ def _text_of(path: Path) -> str:
     try:
         return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if not wide and (encoding := likely_encoding(data)):
+            return data.decode(encoding)
         raise DataError(
             f"the sheet {str(path)!r} is not UTF-8 text; save it as `CSV UTF-8` in Excel, or with "
             "the character set Unicode (UTF-8) in LibreOffice"

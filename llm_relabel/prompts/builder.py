@@ -19,8 +19,11 @@ from llm_relabel.errors import JobError
 from llm_relabel.prompts.fence import _SURROGATES, fence_for
 from llm_relabel.prompts.fit import cut_to
 from llm_relabel.records import Item, Message
+from llm_relabel.spellings import item_keys, text_key
 from llm_relabel.tasks import Task
 from llm_relabel.units import LabelValue
+
+EXAMPLES = ("examples", "counterexamples")  # of a label, as templates are given it
 
 
 def template_folder() -> Path:
@@ -65,10 +68,16 @@ class PromptBuilder:
         module = _module_of(self._template)
         self._module = module
         self._constants = task.question()
-        schema = json.dumps(task.answer_schema(), ensure_ascii=False) if schema_in_words else None
+        words = {text_key(text) for label in self._labels for text in _examples(label)}
+        self._examples = frozenset(words)
+        self._schema = (
+            json.dumps(task.answer_schema(), ensure_ascii=False) if schema_in_words else None
+        )
+        self._systems: dict[frozenset[str], Message] = {}
         try:
-            system = str(module.system(**self._constants, schema=schema)).strip()
-            shown = self._user([{"name": "text", "text": "an item"}], "<<<item>>>", ["a", "b"])
+            self.system = self._system(frozenset())
+            example = [{"name": "text", "text": "an item"}]
+            shown = self._user(example, "<<<item>>>", ["a", "b"], self._constants)
         except (jinja2.TemplateError, TypeError) as error:
             raise JobError(
                 f"the template {str(self._template)!r} cannot be filled in: {error}; its macro "
@@ -80,7 +89,6 @@ class PromptBuilder:
                 f"the template {str(self._template)!r} must show the item's fields between two "
                 "lines with `fence`: text of the dataset is not to be trusted"
             )
-        self.system = Message("system", system)
 
     @property
     def sha256(self) -> str:
@@ -90,22 +98,59 @@ class PromptBuilder:
         return hashlib.sha256(self.system.text.encode() + source + limit).hexdigest()
 
     def build(self, item: Item, candidates: Sequence[LabelValue]) -> tuple[Message, ...]:
-        """The messages for one item; no `candidates` is the blind form."""
+        """The messages for one item; no `candidates` is the blind form.
+
+        Of the definitions' examples those that are this very item, or a copy of it, are left out.
+        """
+        own = frozenset(item_keys(item.fields.values()) & self._examples)
+        constants = self._without(own)
         whole = [_SURROGATES.sub("\ufffd", text) for text in item.fields.values()]
         fields = [
             {"name": name, "text": text}
             for name, text in zip(item.fields, cut_to(whole, self._max_item_tokens), strict=True)
         ]
         fence = fence_for("\n".join(f"{field['name']}: {field['text']}" for field in fields))
-        user = self._user(fields, fence, [self._task.show(label) for label in candidates])
-        return (self.system, Message("user", user))
+        shown = [self._task.show(label) for label in candidates]
+        user = self._user(fields, fence, shown, constants)
+        return (self._system(own), Message("user", user))
+
+    @property
+    def _labels(self) -> Sequence[Mapping[str, Any]]:
+        labels: Sequence[Mapping[str, Any]] = self._constants.get("labels", ())
+        return labels
+
+    def _without(self, own: frozenset[str]) -> dict[str, Any]:
+        """The stable part's words without the examples that have one of the keys `own`."""
+        if not own:
+            return self._constants
+        labels = [
+            {
+                name: [text for text in value if text_key(text) not in own]
+                if name in EXAMPLES
+                else value
+                for name, value in label.items()
+            }
+            for label in self._labels
+        ]
+        return {**self._constants, "labels": labels}
+
+    def _system(self, own: frozenset[str]) -> Message:
+        """The stable part; the same for all items but those that are examples themselves."""
+        if own not in self._systems:
+            words = self._module.system(**self._without(own), schema=self._schema)
+            self._systems[own] = Message("system", str(words).strip())
+        return self._systems[own]
 
     def _user(
-        self, fields: Sequence[Mapping[str, str]], fence: str, candidates: Sequence[str]
+        self,
+        fields: Sequence[Mapping[str, str]],
+        fence: str,
+        candidates: Sequence[str],
+        constants: Mapping[str, Any],
     ) -> str:
         # Of the stable part's words a template takes those that it names.
         wanted = getattr(self._module.user, "arguments", ())
-        constants = {name: self._constants[name] for name in wanted if name in self._constants}
+        constants = {name: constants[name] for name in wanted if name in constants}
         user = self._module.user(fields=fields, fence=fence, candidates=candidates, **constants)
         return str(user).strip()
 
@@ -143,6 +188,10 @@ def _module_of(template: Path) -> Any:
             f"begin with a copy of one in {str(template_folder())!r}"
         )
     return module
+
+
+def _examples(label: Mapping[str, Any]) -> list[str]:
+    return [text for name in EXAMPLES for text in label.get(name, ())]
 
 
 def describe_messages(messages: Sequence[Message]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from llm_relabel.measure import title
 from llm_relabel.report.facts import Facts
 from llm_relabel.report.words import counted, duration, latency, measured, money, percent
+from llm_relabel.spellings import visible_name
 
 ROUND_COLUMNS = ("flagged", "judged", "replaced", "kept", "abstained", "failed", "deferred")
 EXAMPLES = 3
@@ -213,7 +214,7 @@ def _row(cells: Sequence[Any]) -> str:
 
 def _code(text: str) -> str:
     """Untrusted text in a code span that it cannot close."""
-    flat = " ".join(text.split()).replace("|", "\\|")
+    flat = " ".join(visible_name(text).split()).replace("|", "\\|")
     ticks = "`" * (1 + max(map(len, re.findall("`+", flat)), default=0))
     return f"{ticks} {flat} {ticks}" if "`" in flat else f"`{flat}`"
 

@@ -19,6 +19,7 @@ from llm_relabel.report import words
 from llm_relabel.report.facts import Facts
 from llm_relabel.report.markdown import CONTROL_WORDS, ROUND_COLUMNS
 from llm_relabel.report.plots import CLASSES, RIBBONS, figures
+from llm_relabel.spellings import visible_name
 
 _FOLDER = Path(__file__).parent
 
@@ -75,7 +76,7 @@ def _judge_rows(facts: Facts) -> list[tuple[str, list[str]]]:
 
 def _breakable(text: str) -> Markup:
     """A class or model name that may be broken after its separators."""
-    return Markup(re.sub(r"([_/.:-])", r"\1<wbr>", str(escape(text))))
+    return Markup(re.sub(r"([_/.:-])", r"\1<wbr>", str(escape(visible_name(text)))))
 
 
 def _hash(text: str) -> str:

@@ -88,7 +88,7 @@ def read_run(run: RunFolder, rounds: int) -> RunRead | None:
     ids = table["id"].to_pylist()
     row_of = {item_id: row for row, item_id in enumerate(ids)}
     given = task.read(table["given_label"])
-    dataset = _dataset(run, job)
+    dataset = _dataset(run, job, definitions.aliases if definitions else {})
     # Another file in the place of the run's own would shift every pair: joined by id, or not.
     same = dataset is not None and dataset.ids.to_pylist() == ids
     gold = locked = None
@@ -187,13 +187,13 @@ def _bare(names: tuple[str, ...]) -> LabelDefinitions:
     return LabelDefinitions(labels={name: LabelDefinition(definition=name) for name in names})
 
 
-def _dataset(run: RunFolder, job: Job) -> Dataset | None:
+def _dataset(run: RunFolder, job: Job, aliases: Mapping[str, str]) -> Dataset | None:
     """The newest dataset that the run has written; None where it has written none."""
     found = sorted(run.path.glob("dataset*")) or sorted(run.path.glob("round-1/dataset*"))
     if not found or (job.data.gold is None and job.data.locked is None):
         return None
     section = job.data.model_copy(update={"path": str(found[0])})
     try:
-        return read_dataset(section, lambda path: Path(path).resolve())
+        return read_dataset(section, lambda path: Path(path).resolve(), aliases)
     except RelabelError:
         return None  # a damaged dataset is `run`'s to report; the report then knows no gold

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from llm_relabel.spellings import visible_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
@@ -101,7 +103,7 @@ def inline(figure: Drawing, name: str, label: str) -> str:
 
 def shown(name: str, longest: int = 22) -> str:
     """A class name fit for a figure: one line, not too long, nothing an SVG cannot hold."""
-    flat = " ".join("".join(c if c.isprintable() else "\ufffd" for c in name).split())
+    flat = " ".join("".join(c if c.isprintable() else "\ufffd" for c in visible_name(name)).split())
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 

@@ -212,6 +212,7 @@ def _as_sheet(review: Review, items: Sequence[Shown], path: Path) -> str:
             [item.id, *map(_cut, item.fields.values()), *_candidates(review, item), "", ""]
             for item in items
         ),
+        review.prepared.dataset.sheet_delimiter,
     )
     unsure, none = answer_words(review.task)
     how = f"; fill in `{ANSWER}` with a label, or {unsure} for unsure"

@@ -21,6 +21,7 @@ from llm_relabel.people.questions import QuestionFolder
 from llm_relabel.people.spot_checks import ReviewFolder
 from llm_relabel.prepared import prepare
 from llm_relabel.run_folder.folder import RunFolder
+from llm_relabel.spellings import item_keys, text_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,10 @@ class Review:
 
         An example that is the text of one of `items` is left out: it would give the label away.
         """
-        texts = {text.strip() for item in items for text in item.fields.values()}
-        texts |= {"\n".join(item.fields.values()).strip() for item in items}
+        texts = set().union(*(item_keys(item.fields.values()) for item in items))
 
         def others(examples: Iterable[str]) -> list[str]:
-            return [text for text in examples if text.strip() not in texts]
+            return [text for text in examples if text_key(text) not in texts]
 
         known = self.prepared.definitions.labels
         # A task may have choices that nobody defines, such as the points inside a scale.

@@ -68,7 +68,7 @@ class Results:
             made["spot_checks"] = {**checked, "certificate": certificate}
         run.write_summary(made)
         if status != "running":
-            changes_sheet(run, prepared.task)
+            changes_sheet(run, prepared.task, prepared.dataset.sheet_delimiter)
             write_report(run, made)
         return made
 

@@ -20,7 +20,7 @@ NO = frozenset(("", "-", "0", "keep", "no", "n", "false", "nein", "falsch", "non
 LONGEST = 1000  # characters of a text that only people read; a spreadsheet's cell ends at 32,767
 
 
-def changes_sheet(run: RunFolder, task: Task) -> Path:
+def changes_sheet(run: RunFolder, task: Task, delimiter: str = ",") -> Path:
     """Write `changes.csv` into the run folder: one row for each change in force, none undone.
 
     What a person wrote into `undo` of the sheet that is there stays in the new one; a sheet that
@@ -31,7 +31,7 @@ def changes_sheet(run: RunFolder, task: Task) -> Path:
     path = run.path / CHANGES_SHEET
     marks = _marks(path)
     rows = (_cells(line, task, texts.get(line["id"], ""), marks) for line in standing)
-    write_sheet(path, CHANGES_HEADER, rows)
+    write_sheet(path, CHANGES_HEADER, rows, delimiter)
     return path
 
 

@@ -24,6 +24,7 @@ from llm_relabel.models.model import Predictions
 from llm_relabel.models.targets import ClassLabels
 from llm_relabel.models.text_classifier import TextClassifier, class_predictions
 from llm_relabel.records import Item
+from llm_relabel.spellings import visible_name
 from llm_relabel.tasks.answers import SHOWN, Reply, parsed
 from llm_relabel.tasks.checks import class_findings
 from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer
@@ -65,6 +66,9 @@ class Classification:
         )
         self.names = names_of(self.kinds)
         self._classes = ClassLabels(classes, exclusive=not self.multi_label)
+        # A candidate is shown with its unseen characters written out, and may come back so.
+        shown = {visible_name(name): name for name in classes}
+        self._spelled = shown | definitions.aliases | {name: name for name in classes}
         self._column = {name: index for index, name in enumerate(classes)}
         self._table: Units | None = None
         self._none = self._free_word("NONE_OF_THESE")
@@ -102,11 +106,11 @@ class Classification:
             return self._check_name(value)
         if not isinstance(value, list | tuple):
             raise InvalidAnswer(f"{value!r:.{SHOWN}} is not a list of labels")
-        for name in value:
-            self._check_name(name)
-        return tuple(name for name in self.names if name in set(value))
+        found = {self._check_name(name) for name in value}
+        return tuple(name for name in self.names if name in found)
 
     def _check_name(self, name: Any) -> str:
+        name = self._spelled.get(name, name) if isinstance(name, str) else name
         if not isinstance(name, str) or name not in self._column:
             hint = nearest(str(name)[:SHOWN], self.names)
             raise InvalidAnswer(
@@ -121,14 +125,14 @@ class Classification:
         if label is None:
             return "(no label)"
         if isinstance(label, str):
-            return label
-        return "{" + ", ".join(label) + "}" if label else "{} (no label applies)"
+            return visible_name(label)
+        return "{" + ", ".join(map(visible_name, label)) + "}" if label else "{} (no label applies)"
 
     def show_unit(self, key: str, value: Any) -> str:
         if isinstance(value, bool):
-            return f"{'with' if value else 'without'} {key.removeprefix(CLASS)}"
+            return f"{'with' if value else 'without'} {visible_name(key.removeprefix(CLASS))}"
         if isinstance(value, list):
-            return ", ".join(value) or "(none applies)"
+            return ", ".join(map(visible_name, value)) or "(none applies)"
         return self.show(value)
 
     # Units

@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from llm_relabel.config.job import DataSection
 from llm_relabel.data import Dataset, read_dataset
+from llm_relabel.errors import DataError
 
 ROWS = [
     {"id": "a", "text": "one", "label": "x", "doc": "d1", "sure": True},
@@ -51,3 +53,10 @@ def write(folder: Path, kind: str) -> Path:
         path = folder / "saved"
         datasets.Dataset.from_list(ROWS).save_to_disk(str(path))
     return path
+
+
+def refused(path: Path, **keys: Any) -> str:
+    """The message with which the file is refused."""
+    with pytest.raises(DataError) as caught:
+        read(path, **keys)
+    return str(caught.value)

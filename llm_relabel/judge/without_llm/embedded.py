@@ -33,6 +33,8 @@ from llm_relabel.tasks import Task, is_one_choice
 from llm_relabel.units import LabelValue, counts_by_name, has_label, label_json
 
 Floats = NDArray[np.float32]
+# Two vectors nearer than this, in cosine, are of one text or of copies of it.
+ITSELF = 0.9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class EmbeddingVote:
     embeddings: (rows, d) float32, unit norm. labels: (rows, classes) bool, current labels.
     trusted: (rows,) bool, True where a row may vote. groups: (rows,) int64, rows that share a
     number never vote for each other. definition_vectors: for each class (m, d) unit vectors of
-    its definition and examples, m >= 1. exclusive: a row carries exactly one class.
+    its definition, then its examples, m >= 1. exclusive: a row carries exactly one class.
 
     Deterministic: of equally near rows the one in the lower group, then row, comes first.
     Raises ValueError on shapes that do not fit.
@@ -110,6 +112,9 @@ class EmbeddingVote:
         self._definitions = np.stack(
             [np.asarray(vectors, dtype=np.float32).mean(axis=0) for vectors in definition_vectors]
         )
+        self._sizes = np.array(sizes)
+        self._examples = np.concatenate([vectors[1:] for vectors in definition_vectors])
+        self._example_of = np.repeat(np.eye(classes, dtype=np.float32), self._sizes - 1, axis=0)
         self._pool = TrustedPool(
             embeddings,
             np.flatnonzero(trusted & labels.any(axis=1) if exclusive else trusted),
@@ -148,7 +153,7 @@ class EmbeddingVote:
         ahead = np.where(voting, cosines, 0) - np.where(voting[:, :1], cosines[:, :1], 0)
         weights = np.where(voting, np.exp(ahead / settings.vote_temperature), 0)
         votes = np.einsum("ik,ikc->ic", weights, theirs)
-        toward = items @ self._definitions.T - self._usual
+        toward = self._nearness(items) - self._usual
         if self._exclusive:
             chances, say = self._one_of(votes, toward), self._say_one
         else:
@@ -159,6 +164,17 @@ class EmbeddingVote:
                 yield EmbeddedAnswer(None, 0.0, "no trusted item is similar enough to compare with")
             else:
                 yield say(chances[index], heads[index], int(voters[index]), toward[index])
+
+    def _nearness(self, items: Floats) -> Floats:
+        """(items, classes) the mean cosine with each class's vectors, but the item itself."""
+        nearness: Floats = items @ self._definitions.T
+        cosines = items @ self._examples.T
+        own = cosines > ITSELF
+        if not own.any():
+            return nearness
+        left = self._sizes - own @ self._example_of
+        without = nearness * self._sizes - np.where(own, cosines, 0) @ self._example_of
+        return np.asarray(without / left, dtype=np.float32)
 
     def _usual_nearness(self) -> Floats:
         """(classes,) what an item's nearness to a class's definition is measured from.
