@@ -143,7 +143,8 @@ class Verdict:
     `confidence` is the judge's own belief in 0..1 or None; `reason` is set when there is no
     answer. `cost` is in US dollars, None when no price is known. `cached` says nothing was paid.
     `calls` counts attempts put to the judge, re-asks and retries included. `seconds` is the
-    time the provider took for the answer, None where it was not measured.
+    time the provider took for the answer, None where it was not measured. `repaired`: the answer
+    was taken out of a wrapping that was not asked for.
     """
 
     ask_id: str
@@ -160,6 +161,7 @@ class Verdict:
     calls: int = 1
     seconds: float | None = None
     error: str | None = None
+    repaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)

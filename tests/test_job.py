@@ -111,13 +111,35 @@ def test_wrong_definitions(labels: dict, told: str) -> None:
 def test_definitions_file(tmp_path: Path) -> None:
     path = tmp_path / "labels.yaml"
     path.write_text(
-        "instruction: Decide.\nlabels:\n  NO: negative\n  1: {definition: one, not: [x]}\n"
+        "instruction: Decide.\nlabels:\n  True: yes it is\n  2: {definition: one, not: [x]}\n"
     )
-    found = load_definitions(path)
-    assert found.names == ("false", "1")  # YAML reads NO as false
+    assert load_definitions(path).names == ("true", "2")
     path.write_text("labels:\n  a: x\n  a: y\n")
     with pytest.raises(lr.DefinitionsError, match="written twice"):
         load_definitions(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ("  NO: negative\n  b: y", "reads the key NO as False; put quotes round it: 'NO'"),
+        ("  yes: x\n  b: y", "put quotes round it: 'yes'"),
+        ("  null: x\n  b: y", "put quotes round it: 'null'"),
+        ("  007: x\n  b: y", "put quotes round it: '007'"),
+        ("  true: x\n  1: y", "put quotes round them: 'true', '1'"),
+        ("  a: {definition: one, two}\n  b: y", "quotes round"),
+        ("  a: one: two\n  b: y", "Put quotes round"),
+        ("  a: x\n  b: 12", "quotes round"),
+    ],
+)
+def test_what_yaml_would_make_something_else_is_to_be_quoted(
+    tmp_path: Path, labels: str, told: str
+) -> None:
+    path = tmp_path / "labels.yaml"
+    path.write_text(f"labels:\n{labels}\n")
+    with pytest.raises(lr.DefinitionsError, match="quotes round") as caught:
+        load_definitions(path)
+    assert told in str(caught.value)
 
 
 def test_undefined_labels_are_told_with_the_nearest_name(work: toy.Work) -> None:

@@ -112,15 +112,13 @@ def test_answers_are_read_and_never_guessed() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (say(label="B"), "the label 'B' is not one of the defined labels"),
-        (say(label="b "), "'b ' is not one of the defined"),
+        (say(label="B!"), "the label 'B!' is not one of the defined labels"),
         (say(label=None), "label: "),
-        (say(label="a", confidence=7), "confidence: "),
         (say(), "label: Field required"),
         ("", "Invalid JSON"),
-        ("the label is a", "Invalid JSON"),
+        ("the label is a", "is not one of the defined labels"),
         ('{"label": "a"', "Invalid JSON"),
-        (say(label=["a"]), "label: "),
+        (say(label=["a", "b"]), "label: "),
         ("[1]", ""),
     ],
 )

@@ -109,6 +109,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
+        meant: dict[Any, str] = {}
         for key_node, _ in node.value:
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
@@ -127,6 +128,14 @@ class UniqueKeyLoader(yaml.SafeLoader):
                         f"{key_node.value!r}",
                         key_node.start_mark,
                     )  # fmt: skip
+                if value in meant:  # 1 and True are one key to Python
+                    raise yaml.constructor.ConstructorError(
+                        None, None,
+                        f"YAML reads the keys {meant[value]} and {key_node.value} as one; put "
+                        f"quotes round them: {meant[value]!r}, {key_node.value!r}",
+                        key_node.start_mark,
+                    )  # fmt: skip
+                meant[value] = key_node.value
         return super().construct_mapping(node, deep)
 
 
@@ -193,7 +202,9 @@ def _why(found: Mapping[str, Any]) -> str:
         )
         if found["input"] is None:
             hint += "; put quotes round a text with a comma inside {...}"
-    elif found["type"] == "string_type" and not isinstance(found["input"], list | dict):
+    elif found["type"] in ("string_type", "model_type") and not isinstance(
+        found["input"], list | dict
+    ):
         hint = "; put quotes round it"
     return f"{place}: {found['msg']} (found {found['input']!r}){hint}"
 

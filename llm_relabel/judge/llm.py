@@ -191,6 +191,7 @@ class LLMJudge:
             calls=0 if free else bill.calls,
             seconds=None if free else bill.seconds,
             error=settled.error,
+            repaired=answer is not None and answer.repaired,
         )
 
     # All steps at once

@@ -116,6 +116,7 @@ def _by_judge(
                     ("answered", "answer"), ("abstained", "abstain"), ("failed", "failed"),
                 )
             },
+            "repaired": sum(verdict.repaired for verdict in found),
             "calls": sum(verdict.calls for verdict in found),
             "cached": sum(verdict.cached for verdict in found),
             "tokens": _tokens(sum((verdict.tokens for verdict in found), Tokens())),

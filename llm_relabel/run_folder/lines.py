@@ -93,12 +93,14 @@ def verdict_line(verdict: Verdict) -> dict[str, Any]:
         "calls": verdict.calls,
         "seconds": verdict.seconds,
         "error": verdict.error,
+        **({"repaired": True} if verdict.repaired else {}),
     }
 
 
 def verdict_of(line: Mapping[str, Any]) -> Verdict:
     """A verdict from its journal line; keys that others added are left out."""
-    known = {name: line[name] for name in Verdict.__dataclass_fields__}
+    known = {name: line[name] for name in Verdict.__dataclass_fields__ if name != "repaired"}
+    known["repaired"] = line.get("repaired", False)  # older lines do not say
     known |= {name: shared(line[name]) for name in ("id", "outcome", "answer", "reason")}
     return Verdict(**{**known, "tokens": Tokens(**line["tokens"])})
 

@@ -25,7 +25,7 @@ from llm_relabel.models.targets import ClassLabels
 from llm_relabel.models.text_classifier import TextClassifier, class_predictions
 from llm_relabel.records import Item
 from llm_relabel.spellings import visible_name
-from llm_relabel.tasks.answers import SHOWN, Reply, parsed
+from llm_relabel.tasks.answers import SHOWN, LabelText, LabelTexts, Reply, named, parsed
 from llm_relabel.tasks.checks import class_findings
 from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer
 from llm_relabel.units import SILENT, Codes, Kind, Labels, LabelValue, Units, has_label, names_of
@@ -39,12 +39,12 @@ CLASS = "class:"
 
 
 class _OneLabel(Reply):
-    label: str
+    label: LabelText
 
 
 class _ManyLabels(Reply):
     verdict: str = "decided"
-    labels: list[str]
+    labels: LabelTexts
 
 
 class Classification:
@@ -254,7 +254,7 @@ class Classification:
         properties = {
             "rationale": {"type": "string"},
             **answer,
-            "confidence": {"type": "number"},
+            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
         }
         return {
             "type": "object",
@@ -265,16 +265,24 @@ class Classification:
 
     def parse(self, text: str, item: Item | None = None) -> Answer:
         if not self.multi_label:
-            one = parsed(_OneLabel, text)
-            abstained = {self._none: "none_fits", self._unsure: "unsure"}.get(one.label)
-            label = None if abstained else self.check(one.label, item)
-            return Answer(label, abstained, one.confidence, one.rationale)
-        many = parsed(_ManyLabels, text)
-        if many.verdict == self._unsure:
-            return Answer(None, "unsure", many.confidence, many.rationale)
-        if many.verdict != "decided":
+            one = parsed(_OneLabel, text, item)
+            words = {self._none: self._none, self._unsure: self._unsure}
+            said = named(one.label, self._spelled | words) or one.label
+            abstained = {self._none: "none_fits", self._unsure: "unsure"}.get(said)
+            label = None if abstained else self.check(said, item)
+            repaired = one.repaired or said != self._spelled.get(one.label, one.label)
+            return Answer(label, abstained, one.confidence, one.rationale, repaired)
+        many = parsed(_ManyLabels, text, item)
+        verdict = named(many.verdict, {word: word for word in ("decided", self._unsure)})
+        if verdict == self._unsure:
+            return Answer(None, "unsure", many.confidence, many.rationale, many.repaired)
+        if verdict != "decided":
             raise InvalidAnswer(f"the verdict {many.verdict!r:.{SHOWN}} is not one of the allowed")
-        return Answer(self.check(many.labels, item), None, many.confidence, many.rationale)
+        all_said = [named(label, self._spelled) or label for label in many.labels]
+        written = [self._spelled.get(label, label) for label in many.labels]
+        repaired = many.repaired or all_said != written
+        labels = self.check(all_said, item)
+        return Answer(labels, None, many.confidence, many.rationale, repaired)
 
 
 def _nulls(labels: pa.ChunkedArray) -> NDArray[np.bool_]:

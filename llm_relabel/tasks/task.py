@@ -40,12 +40,16 @@ from llm_relabel.units import (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A judge's usable answer: a label, or an abstention (`abstained` says which kind)."""
+    """A judge's usable answer: a label, or an abstention (`abstained` says which kind).
+
+    `repaired`: what was said was taken out of a wrapping, or the label was written otherwise.
+    """
 
     label: LabelValue
     abstained: str | None
     confidence: float | None
     rationale: str
+    repaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from llm_relabel.errors import (
 from llm_relabel.judge.chat import ChatRequest, Completion
 from llm_relabel.judge.providers.faults import error_for_status, scrub, scrub_chain
 from llm_relabel.judge.providers.keys import Key, endpoint, read_dotenv
-from llm_relabel.judge.providers.wire import causes, chat_content, within
+from llm_relabel.judge.providers.wire import AnswerFormat, causes, chat_content, within
 
 # They sign with credentials found on the machine, and no api_key argument takes their place.
 AMBIENT_CREDENTIALS = frozenset(
@@ -84,6 +84,7 @@ class LitellmProvider:
                 "machine's own credentials there; leave it out, or use openai/NAME for a "
                 "compatible server"
             )
+        self._format = AnswerFormat(bounds=False)
         self._litellm = load_litellm()
         if key is None:
             self._secrets = find_credentials(section, folder, os.environ, self._litellm)
@@ -112,10 +113,7 @@ class LitellmProvider:
             **request.params,
         }
         if request.schema is not None:
-            arguments["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": dict(request.schema)},
-            }
+            arguments["response_format"] = self._format.of(request.schema)
         if self._key is not None:
             # Given explicitly, also as a dummy: litellm would look up a key of its own.
             arguments["api_key"] = self._key.value

@@ -36,6 +36,7 @@ from llm_relabel.judge.providers.faults import (
 from llm_relabel.judge.providers.keys import DUMMY, Key, endpoint, is_custom, is_loopback
 from llm_relabel.judge.providers.wire import (
     KEEPALIVE_SECONDS,
+    AnswerFormat,
     PlainSending,
     chat_content,
     connection_lost,
@@ -82,6 +83,7 @@ class OpenAIProvider:
         self._custom = is_custom(section)
         # Older and other servers know only the old name; OpenAI's reasoning models only the new.
         self._limit_name = "max_tokens" if self._custom else "max_completion_tokens"
+        self._format = AnswerFormat(bounds=not self._custom)
         self.client = openai.AsyncOpenAI(
             api_key=self._key.value,
             base_url=self.base_url,
@@ -124,10 +126,7 @@ class OpenAIProvider:
             self._limit_name: request.max_output_tokens,
         }
         if request.schema is not None:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": dict(request.schema)},
-            }
+            body["response_format"] = self._format.of(request.schema)
         body.update(request.params)
         return body
 
@@ -230,7 +229,11 @@ def read_completion(
     if message.get("refusal") or finish == "content_filter":
         said = without(_text(message.get("refusal")), secrets)
         return Completion(said, tokens, "refusal", seconds, headers)
-    text = without(_text(message.get("content")), secrets)
+    said = _text(message.get("content"))
+    if not said.strip() and finish != "length":
+        # Some servers take a reasoning model's whole output for its thoughts.
+        said = _text(message.get("reasoning_content") or message.get("reasoning"))
+    text = without(said, secrets)
     return Completion(text, tokens, "length" if finish == "length" else "end", seconds, headers)
 
 

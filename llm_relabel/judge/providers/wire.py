@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -68,6 +68,37 @@ def chat_content(message: Message) -> str | list[dict[str, Any]]:
         else {"type": "text", "text": clean(part.text)}
         for part in message.content
     ]
+
+
+class AnswerFormat:
+    """`response_format` in OpenAI's form. A judge has one schema, so the last one is kept.
+
+    `bounds`: whether the server is known to take the bounds of numbers; elsewhere they are left
+    out, and the prompt says them.
+    """
+
+    def __init__(self, *, bounds: bool) -> None:
+        self._bounds = bounds
+        self._last: tuple[Mapping[str, Any], dict[str, Any]] | None = None
+
+    def of(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """The format that asks for an answer of this schema."""
+        if self._last is None or self._last[0] is not schema:
+            sent = dict(schema) if self._bounds else _without_bounds(schema)
+            named = {"name": "answer", "strict": True, "schema": sent}
+            self._last = (schema, {"type": "json_schema", "json_schema": named})
+        return self._last[1]
+
+
+def _without_bounds(schema: Any) -> Any:
+    if isinstance(schema, Mapping):
+        bounded = schema.get("type") in ("number", "integer")
+        return {
+            name: _without_bounds(value)
+            for name, value in schema.items()
+            if not (bounded and name in ("minimum", "maximum"))
+        }
+    return [_without_bounds(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def _data_url(image: ImagePart) -> str:
