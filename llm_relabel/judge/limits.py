@@ -3,7 +3,8 @@
 Rates come from the job, and from the provider's own rate-limit headers where it sends them.
 They are token buckets (https://en.wikipedia.org/wiki/Token_bucket). The number of calls in
 flight shrinks by a factor when the provider says "too many" and grows back step by step, as
-TCP's does (additive increase, multiplicative decrease: Chiu and Jain, 1989).
+TCP's does (additive increase, multiplicative decrease: Chiu and Jain, 1989); where it says neither
+its limits nor when to come back, the rate is learned likewise (`pace.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from llm_relabel.config.judges import JudgeMember
 from llm_relabel.errors import Paused, ProviderError, RateLimited
 from llm_relabel.judge.chat import Completion
+from llm_relabel.judge.pace import Pace
 from llm_relabel.judge.providers.rate_headers import read_rates
 
 SHRINK = 0.7  # of the calls in flight that remain after the provider said "too many"
@@ -25,6 +27,7 @@ GROWTH = 0.05  # of the full concurrency, regained in the time of one call
 LONGEST_PAUSE = 120.0  # seconds that a provider's Retry-After is believed
 LEARN_EVERY = 16  # calls between looks at the headers
 FIRST_TOKENS_PER_BYTE = 0.3
+PACE = "pace"  # the bucket of the learned rate
 MEMORY = 0.05  # weight of the newest call in running means
 
 
@@ -97,6 +100,8 @@ class Limits:
         self._output = min(100.0, member.max_output_tokens)
         self._calls = 0
         self._stopped: str | None = None
+        self._pace = Pace(now)
+        self.answered = 0
 
     def stop(self, reason: str) -> None:
         """Let nobody in any more: whoever waits, and whoever comes, gets Paused."""
@@ -130,13 +135,29 @@ class Limits:
         """The call is over. None: it was cancelled."""
         try:
             if isinstance(ended, Completion):
+                self.answered += 1
+                self._pace.answered(self._clock())
+                self._keep_pace()
                 self._learn_from(call, ended)
                 self.allowed = min(self._most, self.allowed + GROWTH * self._most / self.allowed)
             elif isinstance(ended, RateLimited):
                 self._slow_down(ended.retry_after)
                 self.learn(ended.headers)
+                if not ended.retry_after and "requests" not in self._buckets:
+                    self._pace.refused(self._clock())
+                    self._keep_pace()
         finally:
             self._free()  # whatever an answer's figures do: a lost place is lost for the whole run
+
+    def _keep_pace(self) -> None:
+        if self._pace.rate is None:
+            return
+        bucket = self._buckets.get(PACE)
+        if bucket is None:
+            self._buckets[PACE] = Bucket(self._pace.rate, 1.0, 0.0, self._clock())
+        else:
+            bucket.take(0.0, self._clock())  # what came so far came at the rate of then
+            bucket.rate = self._pace.rate
 
     def learn(self, headers: Mapping[str, str]) -> None:
         """Take the provider's own account of its limits, where the job names none."""
@@ -159,6 +180,7 @@ class Limits:
         """Sleep until every rate covers the call and no pause is on."""
         amounts = {
             "requests": 1.0,
+            PACE: 1.0,
             "tokens": booked.input + booked.output,
             "input": booked.input,
             "output": booked.output,
@@ -213,7 +235,7 @@ class Limits:
             self.learn(completion.headers)
 
     def _give_back(self, requests: float, input_: float, output: float) -> None:
-        amounts = {"requests": requests, "tokens": input_ + output,
+        amounts = {"requests": requests, PACE: requests, "tokens": input_ + output,
                    "input": input_, "output": output}  # fmt: skip
         for kind, bucket in self._buckets.items():
             # Learned buckets follow the provider's own count.

@@ -251,7 +251,10 @@ class LLMJudge:
         try:
             while settled is None:  # the question, and one re-ask that says what was wrong
                 completion = await complete_with_retry(
-                    provider, question.asked, timeout=self.member.timeout
+                    provider,
+                    question.asked,
+                    timeout=self.member.timeout,
+                    answered=lambda: self._metered.limits.answered,
                 )
                 settled = self.accept(question, completion)
         except ProviderError as error:

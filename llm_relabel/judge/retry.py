@@ -1,6 +1,7 @@
 """The one retry policy: every provider makes single attempts, and this decides on the next.
 
-Only a TransientError is tried again. The wait is exponential with full jitter
+Only a TransientError is tried again. "Too many" is no failure of the call: it uses up none of the
+attempts that errors get, as long as others are answered meanwhile. The wait is exponential with full jitter
 (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): many calls
 fail together, and must not come back together. A provider's Retry-After is a minimum, and
 the jitter goes on top of it for the same reason.
@@ -13,12 +14,14 @@ import random
 from collections.abc import Callable
 from typing import TypeAlias
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from llm_relabel.errors import ProviderError, TransientError
+from llm_relabel.errors import ProviderError, RateLimited, TransientError
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
 
 ATTEMPTS = 6
+# So often a call is refused with "too many" while no other is answered: minutes, with the waits.
+REFUSED_IN_VAIN = 12
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 LONGEST_RETRY_AFTER = 120.0
@@ -37,12 +40,42 @@ async def _sleep(seconds: float) -> None:
     await sleep(seconds)
 
 
-def wait_seconds(state: RetryCallState) -> float:
-    """Seconds before the next attempt, from the attempt's number and the provider's wish."""
-    jitter = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (state.attempt_number - 1)))
-    error = state.outcome.exception() if state.outcome else None
-    wish = error.retry_after if isinstance(error, TransientError) else None
-    return jitter + min(wish or 0.0, LONGEST_RETRY_AFTER)
+def wait_seconds(error: TransientError, number: int) -> float:
+    """Seconds before the next attempt, from the `number` of failures and the provider's wish."""
+    jitter = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (number - 1)))
+    return jitter + min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)
+
+
+class _Patience:
+    """What one call has met: `errors`, and how often it was refused `in_vain`."""
+
+    def __init__(self, attempts: int, answered: Callable[[], int]) -> None:
+        self._attempts = attempts
+        self._answered = answered
+        self._seen = answered()
+        self.errors = 0
+        self.in_vain = 0
+        self.last: TransientError | None = None
+
+    def met(self, error: TransientError) -> None:
+        """An attempt ended so."""
+        self.last = error
+        if not isinstance(error, RateLimited):
+            self.errors += 1
+            return
+        seen = self._answered()
+        self.in_vain = self.in_vain + 1 if seen == self._seen else 1
+        self._seen = seen
+
+    def is_over(self, _state: RetryCallState) -> bool:
+        """Whether no further attempt is worth it."""
+        return self.errors >= self._attempts or self.in_vain >= REFUSED_IN_VAIN
+
+    def wait(self, _state: RetryCallState) -> float:
+        """Seconds before the next attempt."""
+        assert self.last is not None
+        refused = isinstance(self.last, RateLimited)
+        return wait_seconds(self.last, self.in_vain if refused else self.errors)
 
 
 async def complete_with_retry(
@@ -51,15 +84,20 @@ async def complete_with_retry(
     *,
     timeout: float,
     attempts: int = ATTEMPTS,
+    answered: Callable[[], int] = lambda: 0,
     on_attempt: OnAttempt | None = None,
 ) -> Completion:
-    """One completion, tried at most `attempts` times.
+    """One completion; after `attempts` errors it is given up.
+
+    `answered` counts the answers that the provider has given to anybody: where it grows, a refusal
+    for the rate was not in vain, and the call waits on.
 
     `timeout` is for one attempt, and the provider keeps it: what surrounds the provider (a
     wait for the rate limit or for the budget) must not count as a call that took too long.
     Raises the last attempt's ProviderError.
     """
     number = 0
+    patience = _Patience(attempts, answered)
     failed: TransientError | None = None
 
     async def attempt() -> Completion:
@@ -71,6 +109,8 @@ async def complete_with_retry(
         try:
             completion = await provider.complete(request, timeout=timeout)
         except ProviderError as error:
+            if isinstance(error, TransientError):
+                patience.met(error)
             if on_attempt is not None:
                 on_attempt(number, error)
             raise
@@ -87,8 +127,8 @@ async def complete_with_retry(
     policy = AsyncRetrying(
         sleep=_sleep,
         retry=retry_if_exception_type(TransientError),
-        stop=stop_after_attempt(attempts),
-        wait=wait_seconds,
+        stop=patience.is_over,
+        wait=patience.wait,
         reraise=True,
     )
     return await policy(attempt)

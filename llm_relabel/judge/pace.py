@@ -1,0 +1,45 @@
+"""A rate of calls learned from refusals, for a provider that tells neither limits nor waits.
+
+Additive increase, multiplicative decrease on the rate (Chiu and Jain, 1989): a refusal sets it
+below what was answered of late, and answers let it grow.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+WINDOW = 10.0  # seconds of answers that are looked back on
+LOWER = 0.9  # of what was answered of late that is tried after a refusal
+EVERY = 1.0  # seconds; one overload is many refusals, and counts once
+GROWTH = 0.02  # of the rate, regained in a second of answers
+SLOWEST = 1 / 30  # calls a second
+
+
+class Pace:
+    """`rate` is calls a second, None until a refusal. Moments are seconds of one clock."""
+
+    def __init__(self, now: float) -> None:
+        self.rate: float | None = None
+        self._answers: deque[float] = deque()
+        self._first = now
+        self._refused = float("-inf")
+        self._grown = now
+
+    def answered(self, now: float) -> None:
+        """A call was answered."""
+        self._answers.append(now)
+        while now - self._answers[0] > WINDOW:
+            self._answers.popleft()
+        if self.rate is not None:
+            self.rate *= 1 + GROWTH * min(1.0, now - self._grown)
+        self._grown = now
+
+    def refused(self, now: float) -> None:
+        """A call was refused without a word on when to come back."""
+        if now - self._refused < EVERY:
+            return
+        self._refused = now
+        lately = sum(now - each <= WINDOW for each in self._answers)
+        seen = lately / max(1.0, min(WINDOW, now - self._first))
+        base = seen if self.rate is None else min(self.rate, max(seen, self.rate / 2))
+        self.rate = max(SLOWEST, LOWER * base)
