@@ -1,8 +1,8 @@
 """The one retry policy: every provider makes single attempts, and this decides on the next.
 
 Only a TransientError is tried again. "Too many" is no failure of the call: it uses up none of the
-attempts that errors get, as long as others are answered meanwhile. The wait is exponential with full jitter
-(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): many calls
+attempts that errors get, as long as others are answered meanwhile. The wait is exponential with
+full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): many calls
 fail together, and must not come back together. A provider's Retry-After is a minimum, and
 the jitter goes on top of it for the same reason.
 """

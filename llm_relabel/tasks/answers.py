@@ -25,6 +25,8 @@ from llm_relabel.tasks.task import InvalidAnswer
 SHOWN = 100
 # A bare label, or lines such as `Label: spam`, stand in short texts; a long one is an essay.
 LONGEST_PLAIN = 2000
+# So many places are looked at where an object may begin: an answer has few, and an attack many.
+MOST_OBJECTS = 64
 # A stated confidence over 1 is read in percent from here on; 5 may be of 5 or of 10.
 PERCENT_FROM = 10
 
@@ -217,7 +219,9 @@ def _objects(form: type[Reply], text: str, item: Item | None) -> Iterator[Mappin
 def _braced(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The outermost objects in the text, each with its source."""
     reader, start, ends = json.JSONDecoder(strict=False), text.find("{"), _ends(text)
-    while start >= 0:
+    for _ in range(MOST_OBJECTS):
+        if start < 0:
+            return
         try:
             value, end = reader.raw_decode(text, start)
         except (ValueError, RecursionError):
