@@ -17,6 +17,8 @@ The tree (a caller may catch any branch):
         │   ├── CallTimedOut    no answer in time; the provider may still charge for it
         │   └── Unreachable     no connection could be made
         ├── RequestRejected     the provider will never accept this request
+        │   ├── NoSuchModel     it knows no such model or address: no call can succeed
+        │   └── SchemaRefused   it does not take the answer's schema, or none at all
         ├── ContentRefused      the provider's safety system refused this item
         └── AccessDenied        the key or the account is refused: no call can succeed
 
@@ -113,6 +115,14 @@ class Unreachable(TransientError):
 
 class RequestRejected(ProviderError):
     """Raised when the provider will never accept this request (HTTP 400, 404, 413, 422)."""
+
+
+class NoSuchModel(RequestRejected):
+    """Raised when the provider has no such model, or nothing is at the address."""
+
+
+class SchemaRefused(RequestRejected):
+    """Raised when the provider does not take the schema of the answer, or any."""
 
 
 class ContentRefused(ProviderError):

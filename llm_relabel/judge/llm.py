@@ -10,9 +10,11 @@ from llm_relabel.config.judges import JudgeMember, Prices
 from llm_relabel.errors import (
     AccessDenied,
     ContentRefused,
+    NoSuchModel,
     Paused,
     ProviderError,
     RequestRejected,
+    SchemaRefused,
 )
 from llm_relabel.judge.budget import Budget
 from llm_relabel.judge.cache import CachedAnswer, VerdictCache
@@ -63,7 +65,11 @@ class Settled:
 
 
 class LLMJudge:
-    """Asks one chat provider. Identical questions in flight are asked once."""
+    """Asks one chat provider. Identical questions in flight are asked once.
+
+    The first question goes alone: what is wrong with the server is found out by one call.
+    `fell_back` says that its server takes no schema, so that the questions are put in words.
+    """
 
     is_llm = True
     repeatable = True
@@ -99,7 +105,9 @@ class LLMJudge:
         self._params = sampling_params(member, sampled=sampled)
         self._provider = provider
         self._metered = MeteredProvider(provider, member, prices, budget)
-        self._in_flight: dict[str, asyncio.Future[Settled | BaseException]] = {}
+        self._in_flight: dict[str, asyncio.Future[tuple[Settled, str] | BaseException]] = {}
+        self._first: asyncio.Lock | None = asyncio.Lock()
+        self.fell_back: str | None = None
 
     def begin_round(self, evidence: RoundEvidence, asks: Sequence[Ask]) -> None:
         """Nothing to prepare: a prompt says all that this judge sees."""
@@ -167,9 +175,26 @@ class LLMJudge:
         """The question's end after an error that no retry helps. Raises Paused for a bad key."""
         if isinstance(error, AccessDenied):
             raise Paused(f"{self.name} refuses the key or account: {error}") from error
+        if isinstance(error, NoSuchModel) and not self._metered.limits.answered:
+            raise Paused(str(error)) from error
         refused = isinstance(error, ContentRefused | RequestRejected)
         reason: AbstainOrFailure = "refused" if refused else "transport"
-        return Settled("failed", None, reason, question.bill, error=str(error))
+        advice = (
+            "; set `judge.structured_output: prompt`" if isinstance(error, SchemaRefused) else ""
+        )
+        return Settled("failed", None, reason, question.bill, error=str(error) + advice)
+
+    def _fall_back(self, refused: SchemaRefused) -> None:
+        """From now on the schema stands in the prompt."""
+        if self._schema is None:
+            return
+        self._schema = None
+        self._prompts = self._prompts.in_words()
+        self.fell_back = (
+            f"the server of {self.name} does not take the schema of the answer, so it is written "
+            "into the prompt; `judge.structured_output: prompt` says so from the start "
+            f"({refused})"
+        )
 
     def tell(self, ask: Ask, question: Question, settled: Settled, *, shared: bool) -> Verdict:
         """The verdict of one ask; `shared` when another ask paid for the same question."""
@@ -219,10 +244,18 @@ class LLMJudge:
             ended = await running
             if isinstance(ended, BaseException):
                 raise Paused(str(ended)) from ended
-            return self.tell(ask, question, ended, shared=True)
-        running = self._in_flight[question.key] = asyncio.get_running_loop().create_future()
+            settled, question.key = ended
+            return self.tell(ask, question, settled, shared=True)
+        key = question.key
+        running = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
-            settled = await self._settle(question)
+            try:
+                settled = await self._settle_first(question)
+            except SchemaRefused as refused:
+                self._fall_back(refused)
+                asked, question = question, self.question(ask, question.item)
+                question.bill = asked.bill
+                settled = self.recall(question) or await self._settle_first(question)
         except BaseException as error:
             # No verdict will tell what the attempts so far took.
             self.budget.lost += question.bill.cost
@@ -230,8 +263,8 @@ class LLMJudge:
             running.set_result(error)
             raise
         finally:
-            del self._in_flight[question.key]
-        running.set_result(settled)
+            del self._in_flight[key]
+        running.set_result((settled, question.key))
         return self.tell(ask, question, settled, shared=False)
 
     async def verdict(self, ask: Ask, item: Item) -> Verdict:
@@ -245,6 +278,19 @@ class LLMJudge:
         if self._cache is not None:
             self._cache.flush()
 
+    async def _settle_first(self, question: Question) -> Settled:
+        """`_settle`; while no question has been settled, one after the other."""
+        if (first := self._first) is None:
+            return await self._settle(question)
+        async with first:
+            if question.request.schema is not None and self._schema is None:
+                raise SchemaRefused("as others were")
+            if self._first is not None:
+                settled = await self._settle(question)
+                self._first = None
+                return settled
+        return await self._settle(question)
+
     async def _settle(self, question: Question) -> Settled:
         provider = self._metered.billing(question.bill)
         settled: Settled | None = None
@@ -257,6 +303,10 @@ class LLMJudge:
                     answered=lambda: self._metered.limits.answered,
                 )
                 settled = self.accept(question, completion)
+        except SchemaRefused as error:
+            if question.request.schema is not None:
+                raise
+            return self.give_up(question, error)
         except ProviderError as error:
             return self.give_up(question, error)
         return settled

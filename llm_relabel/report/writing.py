@@ -87,6 +87,11 @@ def _status_lines(summary: Mapping[str, Any]) -> list[str]:
             f"Of {judged:,} judgements {abstained:,} abstained ({abstained / judged:.0%}) and "
             f"{failed:,} failed ({failed / judged:.0%}); those items keep their labels"
         )
+    if unreached := sum(r["reasons"].get("transport", 0) for r in summary["rounds"]):
+        lines.append(
+            f"{unreached:,} of them could not be put to the judge (no connection, no time, too many "
+            "requests): the same `llm-relabel run` asks them again and pays for nothing else"
+        )
     if summary["rolled_back"]:
         lines.append(f"{summary['rolled_back']:,} changes were rolled back by people")
     return lines

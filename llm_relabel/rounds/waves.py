@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llm_relabel.errors import Paused
@@ -62,6 +62,7 @@ class Judging:
         self._judges = judges
         self._loop = loop
         self._progress = progress
+        self._fell_back: set[str] = set()
         section = prepared.job.judge
         self._deadline = None if section.deadline is None else time.monotonic() + section.deadline
 
@@ -166,6 +167,7 @@ class Judging:
 
             def hear(verdict: Verdict) -> None:
                 nonlocal done, synced
+                self._tell_fallbacks(name for name, _ in todo)
                 written.append(verdict)
                 known.hear(verdict)
                 done += 1
@@ -184,6 +186,13 @@ class Judging:
                     watch=watch,
                 )
             )
+
+    def _tell_fallbacks(self, names: Iterable[str]) -> None:
+        for name in names:
+            told = getattr(self._judges[name], "fell_back", None)
+            if told is not None and name not in self._fell_back:
+                self._fell_back.add(name)
+                self._progress.note(f"Note: {told}")
 
 
 class _Known:

@@ -17,9 +17,11 @@ from typing import Any
 from llm_relabel.errors import (
     AccessDenied,
     ContentRefused,
+    NoSuchModel,
     ProviderError,
     RateLimited,
     RequestRejected,
+    SchemaRefused,
     TransientError,
 )
 
@@ -41,6 +43,22 @@ _UNSAFE_MESSAGE = re.compile(
     r"content management policy|violating our (usage|content) policy|input was flagged"
     r"|rejected (by|as a result of) our safety system|content filtering policy",
     re.IGNORECASE,
+)
+_NO_MODEL_CODE = re.compile(
+    r"model_not_found|invalid_model|unknown_model|deploymentnotfound", re.IGNORECASE
+)
+_NO_MODEL_MESSAGE = re.compile(
+    r"\A.{0,120}?(\bmodel\b.{0,120}\b(does not exist|not found|is not available)"
+    r"|is not a valid model|(unknown|no such|invalid) model\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+# What servers say of a parameter that they do not know, or of a schema that is too much for them.
+_NO_SCHEMA = re.compile(
+    r"response_format|json_schema|output_config|output_format|guided_json|structured.?output"
+    r"|(invalid|unsupported|too complex|complex).{0,40}(schema|grammar)"
+    r"|(schema|grammar).{0,60}(invalid|unsupported|not support|too (complex|large|many|deep)"
+    r"|exceeds)|failed to (parse|initialize|compile).{0,20}(grammar|schema)",
+    re.IGNORECASE | re.DOTALL,
 )
 # The 401 of some providers repeats the start and the end of the key that was sent.
 _LOOKS_LIKE_A_KEY = re.compile(r"\bsk-[\w*.-]{4,}")
@@ -143,13 +161,18 @@ def _error_for_status(
         return AccessDenied(message)
     if status in (429, 529):
         return RateLimited(message, retry_after=wait)
+    if status in (400, 422, 500, 501) and _NO_SCHEMA.search(detail[:MESSAGE_LIMIT]):
+        return SchemaRefused(message)
     if status in (408, 409, 425, 499) or status >= 500 or advice == "true":
         if advice == "false":
             return RequestRejected(f"{message} (the provider says that a retry will not help)")
         return TransientError(message, retry_after=wait)
-    if status == 404:
-        message += "; check the model's name, and that base_url is the root the SDK expects"
-    elif 300 <= status < 400:
+    missing = _NO_MODEL_CODE.search(codes) or _NO_MODEL_MESSAGE.search(detail)
+    if status == 404 or (status in (400, 422) and missing):
+        return NoSuchModel(
+            f"{message}; check the model's name, and that base_url is the root the SDK expects"
+        )
+    if 300 <= status < 400:
         # Followed, a redirect would hand the key to a host that nobody named.
         message += "; redirects are not followed, write the final address in judge.base_url"
     return RequestRejected(message)
