@@ -89,8 +89,8 @@ def _status_lines(summary: Mapping[str, Any]) -> list[str]:
         )
     if unreached := sum(r["reasons"].get("transport", 0) for r in summary["rounds"]):
         lines.append(
-            f"{unreached:,} of them could not be put to the judge (no connection, no time, too many "
-            "requests): the same `llm-relabel run` asks them again and pays for nothing else"
+            f"{unreached:,} of them could not be put to the judge (no connection, no time, too "
+            "many requests): the same `llm-relabel run` asks them again and pays for nothing else"
         )
     if summary["rolled_back"]:
         lines.append(f"{summary['rolled_back']:,} changes were rolled back by people")
