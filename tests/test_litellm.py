@@ -168,7 +168,7 @@ def test_litellm_faults(litellm_report: dict[str, Any]) -> None:
     kinds = {name: kind for name, (kind, _) in found.items()}
     assert kinds["rate"] == "RateLimited"
     assert kinds["401"] == "AccessDenied"
-    assert kinds["400"] == kinds["404"] == "RequestRejected"
+    assert (kinds["400"], kinds["404"]) == ("RequestRejected", "NoSuchModel")
     assert kinds["hang"] == "CallTimedOut"
     transient = {"TransientError", "Unreachable"}
     assert {kinds["500"], kinds["truncated"], kinds["disconnect"]} <= transient

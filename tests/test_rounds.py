@@ -241,7 +241,7 @@ def test_dead_endpoint_pauses_and_the_same_command_goes_on(
     broken = True
 
     def faults(number: int) -> Fault | None:
-        return Fault(404, "The model `toy` does not exist") if broken else None
+        return Fault(400, "nobody is home") if broken else None
 
     with LoopbackServer(right_answer, faults=faults) as server:
         work.llm(server.openai_url)
