@@ -362,6 +362,9 @@ def test_breakers_stop_where_the_job_says() -> None:
     failed = first_stop(Breakers(window=40, failed=0.4, invalid=None), mixed)
     assert failed is not None
     assert "failed" in failed[1]
+    early = first_stop(Breakers(), ["invalid", "invalid", None] * 50)
+    assert early is not None
+    assert 19 <= early[0] < 60  # long before 100, and not by chance
     off = Breakers(window=40, failures_in_a_row=None, failed=None, invalid=None)
     assert first_stop(off, ["invalid"] * 300) is None
     assert first_stop(Breakers(), [None, None, "invalid"] * 100) is not None

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from llm_relabel.evidence.doubts import doubts_of
+from llm_relabel.evidence.doubts import constant_answers, doubts_of, too_thin_to_agree
 from llm_relabel.evidence.fusion import fuse_units
 from llm_relabel.evidence.opinions import combine_votes
 from llm_relabel.evidence.predicted import Predicted
@@ -58,7 +58,7 @@ class Beliefs:
     says whether any judge was asked, `silent` whether none of those gave an answer. `judge_labels`
     are the label columns that judges gave. `accuracy` estimates how often each source is right,
     without a guarantee. `confusions` holds for each kind every source's P(said | true) and of how
-    many rows it spoke.
+    many rows it spoke. `too_thin` says why judge and small model together change no label, if so.
     """
 
     task: Task
@@ -72,6 +72,7 @@ class Beliefs:
     confusions: tuple[Mapping[str, tuple[NDArray[np.float64], float]], ...]
     model_weight: float
     warnings: tuple[str, ...]
+    too_thin: str | None = None
 
     def overruled(self, labels: Labels) -> NDArray[np.bool_]:
         """(rows,) bool: whether a judge said something else than `labels`."""
@@ -120,12 +121,15 @@ def believe(
     task, given = predicted.task, predicted.given
     rows = len(given)
     sources = {GIVEN: given}
+    whole = {name: column_of(rows, _answers(each)) for name, each in said.items()}
+    constant = constant_answers(predicted, whole)
     judged, silent = np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.bool_)
     answered = np.zeros(rows, dtype=np.bool_)
     for name, each in said.items():
-        for part, answers in _halves(name, each):
-            sources[part] = column_of(rows, answers)
-            answered |= has_label(sources[part])
+        if name not in constant:
+            for part, answers in _halves(name, each):
+                sources[part] = column_of(rows, answers)
+                answered |= has_label(sources[part])
         judged[list(each.answers)] = True
     silent = judged & ~answered
     checked = column_of(rows, people or {})
@@ -139,6 +143,12 @@ def believe(
     spoke = {name: float(has_label(each).sum()) for name, each in sources.items()}
     accuracy = {name: fused.accuracy(name) for name, count in spoke.items() if count}
     judges = {name: each for name, each in sources.items() if name != GIVEN}
+
+    def posterior_in(told: Labels) -> NDArray[np.float32]:
+        return belief_in(units, fused.posterior, task.codes(units, told))
+
+    heard = {name: each for name, each in whole.items() if name not in constant}
+    doubts = tuple(doubts_of(predicted, judges, accuracy))
     return Beliefs(
         task=task,
         units=units,
@@ -153,7 +163,8 @@ def believe(
             for each in fused.kinds
         ),
         model_weight=fused.model_weight,
-        warnings=tuple(doubts_of(predicted, judges, accuracy)),
+        warnings=(*constant.values(), *doubts),
+        too_thin=too_thin_to_agree(predicted, heard, posterior_in),
     )
 
 
@@ -172,9 +183,13 @@ def save(path: Path, ids: pa.Array, beliefs: Beliefs, current: Labels, at_odds: 
     write_whole(path, sink.getvalue())
 
 
+def _answers(said: JudgeVotes) -> dict[int, LabelValue]:
+    return {row: label for row, (label, _) in said.answers.items() if label is not None}
+
+
 def _halves(name: str, said: JudgeVotes) -> list[tuple[str, Mapping[int, LabelValue]]]:
     """A judge as one source; as two, the sure and the unsure, where its confidence says more."""
-    answers = {row: label for row, (label, _) in said.answers.items() if label is not None}
+    answers = _answers(said)
     stated = {row: said.answers[row][1] for row in answers}
     levels = np.array([level for level in stated.values() if level is not None])
     if len(levels) < len(answers) or len(levels) < 2 * FEWEST_OF_A_HALF:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betainc
 
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.tasks import is_one_choice
-from llm_relabel.units import Labels, differs, has_label
+from llm_relabel.units import Labels, differs, has_label, hashable
 
 # A judge that so often names neither the given nor the predicted label is wrong often, or the
 # labels are: nothing but a person's look tells which.
@@ -20,6 +23,68 @@ LITTLE_SKILL = 0.2
 OFTEN_WRONG = 2 / 3
 FEWEST_JUDGED = 50
 FEWEST_OF_A_SIDE = 20  # a test by fewer would find nothing in a good judge either
+
+
+# A judge that gives one answer: from so many answers on, of which so large a share is the same one,
+# where that is less likely than CHANCE if it were as frequent as the labels or the model have it.
+FEWEST_ALIKE, ALIKE, CHANCE = 12, 0.9, 1e-3
+# Kappa below which the small model's agreement with a judge says nothing at all.
+NO_SKILL = 0.05
+
+
+def constant_answers(model: Predicted, judges: Mapping[str, Labels]) -> dict[str, str]:
+    """The judges that answer nearly always the same, whatever they are asked: each with a doubt.
+
+    What the given labels and the small model say of the same items is what is held against it: an
+    answer that is right nearly always is no constant.
+    """
+    found = {}
+    for name, said in judges.items():
+        rows = np.flatnonzero(has_label(said))
+        if len(rows) < FEWEST_ALIKE:
+            continue
+        answers = Counter(hashable(label) for label in said[rows].tolist())
+        answer, count = answers.most_common(1)[0]
+        if count < ALIKE * len(rows):
+            continue
+        usual = max(
+            sum(hashable(label) == answer for label in labels[rows].tolist())
+            for labels in (model.given, model.labels)
+        )
+        share = (usual + 1) / (len(rows) + 2)
+        # P(X >= count), X binomial: the regularised incomplete beta function.
+        if betainc(count, len(rows) - count + 1, share) < CHANCE:
+            label = next(each for each in said[rows].tolist() if hashable(each) == answer)
+            found[name] = (
+                f"{name} gave the same answer, {model.task.show(label)}, to {count:,} of "
+                f"{len(rows):,} questions: it does not look at the items, and is not followed"
+            )
+    return found
+
+
+def too_thin_to_agree(
+    model: Predicted, judges: Mapping[str, Labels], posterior_in: Callable[[Labels], Any]
+) -> str | None:
+    """Why no label should be changed by the agreement of judge and small model; None: it may.
+
+    `posterior_in` gives the (rows,) belief of all evidence in some labels.
+    """
+    labeled = has_label(model.given)
+    if is_one_choice(model.task) and labeled.sum() >= FEWEST_JUDGED:
+        skill = _kappa(model)
+        if skill < NO_SKILL:
+            return f"the small model does not know these labels (kappa {skill:.2f}, out of fold)"
+    for name, said in judges.items():
+        both = has_label(said) & labeled
+        if both.sum() < FEWEST_ALIKE:
+            continue
+        judge, given = (float(posterior_in(each)[both].mean()) for each in (said, model.given))
+        if judge < given:
+            return (
+                f"all evidence together believes the given labels ({given:.0%} right) more than "
+                f"{name} ({judge:.0%}) where both speak"
+            )
+    return None
 
 
 def doubts_of(

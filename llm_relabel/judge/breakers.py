@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from llm_relabel.agreement.intervals import lower_bounds
 from llm_relabel.config.judges import Breakers
 from llm_relabel.records import Verdict
 
+FEWEST_OF_A_SHARE = 20  # verdicts, below which no share of them is looked at
+SURE = 0.01  # one-sided: it is looked at after each verdict
 FEWEST = 3  # where every verdict of a round failed, so many are enough to stop
 
 
@@ -32,14 +35,18 @@ class CircuitBreaker:
         settings = self._settings
         if settings.failures_in_a_row and self._in_a_row >= settings.failures_in_a_row:
             return self._told(f"{self._in_a_row} verdicts in a row failed", verdict)
-        if len(self._recent) < settings.window:
+        heard = len(self._recent)
+        if heard < FEWEST_OF_A_SHARE:
             return None
         for word, limit, count in (
             ("failed", settings.failed, self._count(None)),
             ("were invalid", settings.invalid, self._count("invalid")),
         ):
-            if limit is not None and count > limit * settings.window:
-                text = f"{count} of the last {settings.window} verdicts {word}"
+            if limit is None or count <= limit * heard:
+                continue
+            # Before the window is full the share must be surely over the limit, not by chance.
+            if heard == settings.window or float(lower_bounds(count, heard, SURE)) > limit:
+                text = f"{count} of the last {heard} verdicts {word}"
                 return self._told(f"{text} (judge.breakers allows {limit:.0%})", verdict)
         return None
 
