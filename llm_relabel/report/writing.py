@@ -44,6 +44,7 @@ def told_summary(summary: Mapping[str, Any], path: Path) -> str:
     lines = [sentence(summary)]
     lines += _gold_lines(summary)
     lines += _status_lines(summary)
+    lines += [f"Doubtful: {doubt}" for doubt in summary.get("doubts", [])]
     lines += [f"Warning: {warning}" for warning in summary.get("warnings", [])]
     waiting = QuestionFolder(path).waiting() if summary["status"] != "done" else 0
     if waiting:

@@ -16,9 +16,13 @@ from llm_relabel.evidence.opinions import Opinion
 from llm_relabel.prepared import Prepared
 from llm_relabel.records import Change, Decision, LabelIssue
 from llm_relabel.rounds.tally import RoundTally, SourceFacts
-from llm_relabel.tasks import Task
+from llm_relabel.tasks import Task, is_one_choice
 from llm_relabel.units import Labels, LabelValue, differs, has_label
 
+HELD_BACK_THIN = "held back, the evidence is too thin: "
+VANISHES = HELD_BACK_THIN + "no item would have this label any more"
+# Items of a label that must not all lose it without a person's look.
+FEWEST_OF_A_LABEL = 3
 HELD_BACK = "held back: the spot-checks do not prove that such changes do more good than harm"
 
 
@@ -92,6 +96,7 @@ class Deciding:
         fused = self.policy == "fuse" or choice is not None
         held_back = choice.rejected if choice is not None else np.zeros_like(beliefs.judged)
         believed = beliefs.belief_in(labels)
+        proposals = list[tuple[LabelIssue, list[Decision], Opinion]]()
         for issue in issues:
             opinion = opinions.get(issue.id)
             if opinion is None:
@@ -99,8 +104,10 @@ class Deciding:
             if issue.row in people:
                 mended = replace(issue, current_label=self.current[issue.row])
                 decisions = _as_people_say(mended, opinion, task, people.pop(issue.row))
-                self._enter(number, mended, decisions, opinion, decided)
+                proposals.append((mended, decisions, opinion))
                 continue
+            if choice is None and (thin := self._too_thin(issue, opinion, beliefs)):
+                decisions = self._kept(issue, opinion, believed, thin)
             elif fused and (_is_open(opinion) or choice is not None):
                 decisions = policies.decide_fused(
                     issue, opinion, task, labels[issue.row], float(believed[issue.row])
@@ -109,7 +116,13 @@ class Deciding:
                     decisions = _because(HELD_BACK, decisions)
             else:
                 decisions = policies.decide(issue, opinion, task, self.policy)
-            self._enter(number, issue, decisions, opinion, decided)
+            proposals.append((issue, decisions, opinion))
+        emptied = self._emptied([(issue, made) for issue, made, _ in proposals])
+        for issue, decisions, opinion in proposals:
+            own = decisions
+            if choice is None and self._leaves(issue, decisions, emptied):
+                own = self._kept(issue, opinion, believed, VANISHES)
+            self._enter(number, issue, own, opinion, decided)
         if fused:
             may = beliefs.judged & ~beliefs.silent | ~has_label(self.current)
             if choice is not None:
@@ -129,6 +142,43 @@ class Deciding:
             spot_checks=audited.facts if audited is not None else None,
         )
         return decided
+
+    def _too_thin(self, issue: LabelIssue, opinion: Opinion, beliefs: Beliefs) -> str | None:
+        """Why this item's label is not changed, whatever was answered; None: it may be."""
+        if opinion.outcome != "answer" or self.policy == "replace":
+            return None
+        if beliefs.silent[issue.row]:
+            return HELD_BACK_THIN + "its judge gives everybody the same answer"
+        if self.policy == "agree" and beliefs.too_thin is not None:
+            return HELD_BACK_THIN + beliefs.too_thin
+        return None
+
+    def _kept(
+        self, issue: LabelIssue, opinion: Opinion, believed: NDArray[np.float32], why: str
+    ) -> list[Decision]:
+        belief = float(believed[issue.row])
+        task, label = self._prepared.task, issue.current_label
+        return _because(why, policies.decide_fused(issue, opinion, task, label, belief))
+
+    def _emptied(self, proposed: Sequence[tuple[LabelIssue, list[Decision]]]) -> set[LabelValue]:
+        """The labels that some rows have now and none would have after what is proposed."""
+        task = self._prepared.task
+        if not is_one_choice(task):
+            return set()
+        left: Counter[LabelValue] = Counter(self.current[has_label(self.current)].tolist())
+        some = {label for label, count in left.items() if count >= FEWEST_OF_A_LABEL}
+        for issue, decisions in proposed:
+            old = self.current[issue.row]
+            left[old] -= 1
+            left[policies.new_label(task, old, decisions)] += 1
+        return {label for label in some if left[label] <= 0}
+
+    def _leaves(
+        self, issue: LabelIssue, decisions: list[Decision], emptied: set[LabelValue]
+    ) -> bool:
+        """Whether a judged item's change takes it out of a label that would be empty then."""
+        changes = any(each.action == "replace" and each.source != "human" for each in decisions)
+        return changes and issue.current_label in emptied and self.policy != "replace"
 
     def _set_apart(self, audited: Audited | None) -> None:
         """Take people's answers on drawn items out of what later rounds flag and ask by; all
