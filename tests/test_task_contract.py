@@ -88,7 +88,9 @@ SAMPLES: dict[str, list[Sample]] = {
             rows=rows_of(["a", "c", None, "b", "a"]),
             answers=[({"label": "b"}, "b"), ({"label": "a"}, "a")],
             abstains=[{"label": "NONE_OF_THESE"}, {"label": "CANNOT_TELL"}],
-            impossible=[{"label": "A!"}, {"label": "an a"}, {"label": ["a", "b"]}, {"label": None}, {}],
+            impossible=[
+                {"label": "A!"}, {"label": "an a"}, {"label": ["a", "b"]}, {"label": None}, {}
+            ],  # fmt: skip
             predictions=[{"pred_probs": probs} for probs in PROBS],
             hostile=({HOSTILE: "x", "b": "y"}, [HOSTILE, "b", HOSTILE, "b"]),
             data=TEXT,
