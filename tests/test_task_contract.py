@@ -88,9 +88,7 @@ SAMPLES: dict[str, list[Sample]] = {
             rows=rows_of(["a", "c", None, "b", "a"]),
             answers=[({"label": "b"}, "b"), ({"label": "a"}, "a")],
             abstains=[{"label": "NONE_OF_THESE"}, {"label": "CANNOT_TELL"}],
-            impossible=[
-                {"label": "A!"}, {"label": "an a"}, {"label": ["a", "b"]}, {"label": None}, {}
-            ],  # fmt: skip
+            impossible=[{"label": "A!"}, {"label": ["a", "b"]}, {"label": None}, {}],
             predictions=[{"pred_probs": probs} for probs in PROBS],
             hostile=({HOSTILE: "x", "b": "y"}, [HOSTILE, "b", HOSTILE, "b"]),
             data=TEXT,
