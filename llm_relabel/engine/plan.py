@@ -15,6 +15,7 @@ from llm_relabel.judge.opening import open_judges
 from llm_relabel.judge.prices import cost_of, price_of
 from llm_relabel.judge.providers.image_tokens import message_tokens
 from llm_relabel.judge.seam import Judges
+from llm_relabel.models.parts.encoder import MAX_TOKENS, MOST_WINDOWS
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress, Relay, Silent
 from llm_relabel.prompts.builder import describe_messages
@@ -78,7 +79,7 @@ class Plan:
     `flagged` of `rows` are label issues, by `reasons`; `pairs` are (current label, predicted label,
     count) in words, the most frequent first. `asked` issues are put to the `judge`, at most in
     `rounds` rounds; `stopped` says why not more. `too_long` items are longer than the judge is
-    shown (`shown_tokens`). `calls` are by judge, those of LLMs only; `all_calls` counts them, of
+    shown (`shown_tokens`); the small model reads `in_windows` texts in parts. `calls` are by judge, those of LLMs only; `all_calls` counts them, of
     which `extra` by purpose. `questions` wait for people, at most where `questions_at_most`.
     `prompts` are (id, prompt as it would be sent); `worst` issues in words where no LLM judges.
     """
@@ -94,6 +95,7 @@ class Plan:
     stopped: str | None
     too_long: int
     shown_tokens: int
+    in_windows: int
     calls: tuple[Calls, ...]
     all_calls: int
     extra: Mapping[str, int]
@@ -140,6 +142,12 @@ class Plan:
             lines.append(
                 f"{self.too_long:,} items are longer than judge.max_item_tokens "
                 f"({self.shown_tokens:,}): the judge sees their head and tail."
+            )
+        if self.in_windows:
+            lines.append(
+                f"About {self.in_windows:,} texts are longer than the {MAX_TOKENS} tokens that the "
+                f"small model reads at once: it reads them in up to {MOST_WINDOWS} windows, the "
+                "head and the tail among them."
             )
         lines += self._projection()
         for item_id, prompt in self.prompts:
@@ -205,6 +213,7 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
         stopped=allocation.stopped["why"] if allocation.stopped else None,
         too_long=_too_long(prepared, chosen),
         shown_tokens=section.max_item_tokens,
+        in_windows=_in_windows(prepared),
         calls=tuple(_calls(prepared, asks, judges, len(chosen))),
         all_calls=len(llm_asks),
         extra={p: sum(ask.purpose == p for ask in llm_asks) for p in EXTRA},
@@ -274,6 +283,14 @@ def _too_long(prepared: Prepared, issues: Sequence[LabelIssue]) -> int:
         fields = prepared.dataset.item(issue.row).fields.values()
         long += sum(map(len, fields)) > limit and sum(map(estimated_tokens, fields)) > limit
     return long
+
+
+def _in_windows(prepared: Prepared) -> int:
+    """How many texts the encoder reads in more than one part, by an estimate of their tokens."""
+    if prepared.own_predictions is not None:
+        return 0
+    texts = (text.as_py() or "" for text in prepared.dataset.text)
+    return sum(len(text) > MAX_TOKENS and estimated_tokens(text) > MAX_TOKENS for text in texts)
 
 
 def _calls(prepared: Prepared, asks: Sequence[Ask], judges: Judges, issues: int) -> Iterator[Calls]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ BUNDLED_FILES = {
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 
-MAX_TOKENS = 256  # a text's; all-MiniLM was trained on 128 and reads 256
+MAX_TOKENS = 256  # read at once; all-MiniLM was trained on 128 and reads 256
+# A longer text is read in windows, of a very long one in so many: the first, the last, and others
+# at even distances between. Its vector is their mean.
+MOST_WINDOWS = 8
 BATCH_TOKENS = 1024  # padded tokens a batch: on a CPU the fastest of 256 to 8192
 STORE_CHUNK = 1000  # vectors a cache transaction
 
@@ -127,7 +131,8 @@ class Encoder:
         import torch
 
         tokenizer, model, device = self._load()
-        ids = tokenizer(texts, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+        ids, text_of = _windows(tokenizer, texts)
+        parts = _Parts(text_of)
         for places in batches_by_length([len(one) for one in ids], BATCH_TOKENS):
             width = max(len(ids[place]) for place in places)
             tokens = torch.full((len(places), width), tokenizer.pad_token_id or 0)
@@ -142,7 +147,9 @@ class Encoder:
                 ).last_hidden_state
                 pooled = mean_pool(states, mask.to(device))
                 unit = torch.nn.functional.normalize(pooled.float(), dim=1)
-            yield places, unit.cpu().numpy()
+            whole = parts.add(places, unit.cpu().numpy())
+            if whole[0]:
+                yield whole
 
     def load_parts(self) -> tuple[Any, Any]:
         """A fresh (tokenizer, model) pair in float32, for fine-tuning."""
@@ -157,6 +164,53 @@ class Encoder:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             self._loaded = tokenizer, model.eval().to(device), device
         return self._loaded
+
+
+def _windows(tokenizer: Any, texts: list[str]) -> tuple[list[list[int]], list[int]]:
+    """The token ids of every window that is read, and the text that each is of."""
+    found = tokenizer(texts, truncation=True, max_length=MAX_TOKENS, return_overflowing_tokens=True)
+    owners = found["overflow_to_sample_mapping"]
+    of_text: dict[int, list[int]] = {}
+    for window, text in enumerate(owners):
+        of_text.setdefault(text, []).append(window)
+    read = [
+        windows[place]
+        for windows in of_text.values()
+        for place in sorted(
+            {*np.linspace(0, len(windows) - 1, MOST_WINDOWS).round().astype(int).tolist()}
+            if len(windows) > MOST_WINDOWS
+            else range(len(windows))
+        )
+    ]
+    return [found["input_ids"][window] for window in read], [owners[window] for window in read]
+
+
+class _Parts:
+    """Collects the windows' vectors until those of a text are complete."""
+
+    def __init__(self, text_of: Sequence[int]) -> None:
+        self._text_of = text_of
+        self._left = Counter(text_of)
+        self._sums: dict[int, NDArray[np.float32]] = {}
+
+    def add(
+        self, windows: Sequence[int], vectors: NDArray[np.float32]
+    ) -> tuple[list[int], NDArray[np.float32]]:
+        """The texts that are complete with these windows, and their unit vectors."""
+        done, found = [], []
+        for window, vector in zip(windows, vectors, strict=True):
+            text = self._text_of[window]
+            self._left[text] -= 1
+            if text in self._sums or self._left[text]:
+                self._sums[text] = self._sums.get(text, 0) + vector
+                if self._left[text]:
+                    continue
+                total = self._sums.pop(text)
+                found.append(total / max(float(np.linalg.norm(total)), 1e-9))
+            else:
+                found.append(vector)
+            done.append(text)
+        return done, np.array(found, dtype=np.float32)
 
 
 def mean_pool(states: Any, mask: Any) -> Any:
@@ -232,7 +286,10 @@ def load_encoder(name: str, local: Path | None) -> tuple[Any, Any]:
 
 
 def _key(fingerprint: str, text: str) -> str:
-    return f"{fingerprint}:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    # So few characters are one window in any case, and are known under the key they always had.
+    windows = f":{MOST_WINDOWS} windows" if len(text) > MAX_TOKENS else ""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{fingerprint}{windows}:{digest}"
 
 
 def _file_sha256(path: Path) -> str:
