@@ -28,7 +28,7 @@ def test_the_tail_of_a_long_text_counts(encoder: Encoder) -> None:
 def test_short_texts_are_read_as_they_always_were(encoder: Encoder) -> None:
     short = ["a short one", "and another, somewhat longer than the first"]
     alone, among = encoder.embed(short), encoder.embed([*short, FILLER, FILLER * 2])
-    assert np.array_equal(alone, among[:2])
+    np.testing.assert_allclose(alone, among[:2], atol=1e-5)  # of another batch
 
 
 def test_a_very_long_text_costs_so_many_windows(encoder: Encoder) -> None:

@@ -79,9 +79,10 @@ class Plan:
     `flagged` of `rows` are label issues, by `reasons`; `pairs` are (current label, predicted label,
     count) in words, the most frequent first. `asked` issues are put to the `judge`, at most in
     `rounds` rounds; `stopped` says why not more. `too_long` items are longer than the judge is
-    shown (`shown_tokens`); the small model reads `in_windows` texts in parts. `calls` are by judge, those of LLMs only; `all_calls` counts them, of
-    which `extra` by purpose. `questions` wait for people, at most where `questions_at_most`.
-    `prompts` are (id, prompt as it would be sent); `worst` issues in words where no LLM judges.
+    shown (`shown_tokens`), and the small model reads `in_windows` texts in parts. `calls` are by
+    judge, those of LLMs only; `all_calls` counts them, of which `extra` by purpose. `questions`
+    wait for people, at most where `questions_at_most`. `prompts` are (id, prompt as it would be
+    sent); `worst` issues in words where no LLM judges.
     """
 
     warnings: tuple[str, ...]
