@@ -141,7 +141,11 @@ def test_everything_changed_to_one_class(work: toy.Work) -> None:
         "predictions.jsonl", [{"id": i, "pred_probs": [0.9, 0.05, 0.05]} for i, _ in row_of]
     )
     answers(work, label=lambda row: "fruit")
-    work.write_job(data={"path": "data.jsonl", "text": "text", "label": "label", "id": "id"})
+    # Asked for outright: by itself a run follows no judge that says one thing to all.
+    work.write_job(
+        data={"path": "data.jsonl", "text": "text", "label": "label", "id": "id"},
+        decide={"policy": "replace"},
+    )
     lr.relabel(work.job)
     facts, _, markdown = forms(work.run_folder)
     for words in ("Every label was changed", "Only one class is left, 'fruit'",
