@@ -107,6 +107,10 @@ def test_changed_definitions_are_not_shown_as_the_run_s(work: toy.Work) -> None:
     run = RunFolder(work.run_folder)
     write_report(run, run.summary())
     facts, page, _ = forms(work.run_folder)
+    assert facts["confusable"][0]["definitions"][0].startswith("The text is about")
+    (work.run_folder / "labels.yaml").unlink()  # as in runs that kept none
+    write_report(run, run.summary())
+    facts, page, _ = forms(work.run_folder)
     assert facts["confusable"][0]["definitions"] == ["", ""]
     assert "changed since the run" in page
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import toy
+import yaml
 from kills import killed_after, start, wait_for
 from loopback import LoopbackServer
 from toy_judge import right_answer
@@ -99,7 +102,52 @@ def test_other_data_labels_or_seed_is_refused(work: toy.Work) -> None:
     work.data.write_text(work.data.read_text().replace('number 1"', 'number one"'))
     done = work.run("run", str(work.job))
     assert done.returncode == 2
-    assert "data was" in done.stderr
+    assert "the data file holds something else than before" in done.stderr
+    assert "--set output=run-2" in done.stderr
+
+
+def test_edited_definitions_are_named_with_the_commands_that_go_on(work: toy.Work) -> None:
+    with LoopbackServer(right_answer) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url}
+        data = {"path": "data.jsonl", "text": "text", "label": "label", "id": "id"}
+        work.write_job(judge=judge, data=data)
+        assert work.run("run", str(work.job)).returncode == 0
+        definitions = work.folder / "labels.yaml"
+        before = definitions.read_text()
+        definitions.write_text(before.replace("a kind of tool", "work by hand"))
+        refused = work.run("run", str(work.job))
+        assert refused.returncode == 2
+        told = " ".join(refused.stderr.split())
+        assert "the definition of 'tool' is changed. " in told
+        run, held = re.findall(r"`llm-relabel (.+?)`", told)
+        gold = work.write_lines(
+            "gold.jsonl", [{"id": f"i{row}", "label": toy.truth(row)} for row in range(40)]
+        )
+        asked = len(server.requests)
+        # Each prompt holds each definition, so the new run asks again; the old one stays.
+        assert work.run(*shlex.split(run)).returncode == 0
+        assert len(server.requests) > asked
+        assert work.run("rollback", "run", "--all").returncode == 0
+        done = work.run(*shlex.split(held.replace("TRUSTED_LABELS", str(gold))))
+        assert done.returncode == 0, done.stderr
+        assert "the job's own" in done.stdout
+        assert "labels.yaml" in done.stdout
+
+
+def test_other_labels_in_the_definitions_are_named(work: toy.Work) -> None:
+    work.write_job(model={"folds": 2})
+    definitions = work.folder / "labels.yaml"
+    labels = yaml.safe_load(definitions.read_text())["labels"]
+    lr.relabel(work.job)
+    labels["plant"] = "No animal."
+    definitions.write_text(
+        yaml.safe_dump({"instruction": "Look twice.", "labels": labels}, sort_keys=False)
+    )
+    with pytest.raises(lr.RunChanged) as refused:
+        lr.relabel(work.job)
+    told = str(refused.value)
+    assert "the definition of 'plant' is new; the instruction above the definitions is" in told
+    assert "llm-relabel eval" not in told  # which compares definitions of the same labels
 
 
 def test_another_policy_decides_again_without_a_call(work: toy.Work) -> None:

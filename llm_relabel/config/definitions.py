@@ -18,6 +18,16 @@ PLACEHOLDER = "TO WRITE:"
 KEYS = ("definition", "examples", "not", "parent", "aliases")
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes tuples as lists, and repeats what two classes share."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+_Plain.add_representer(tuple, lambda dumper, data: dumper.represent_list(data))
+
+
 class LabelDefinition(BaseModel):
     """One class: its meaning, items that are it, items that look like it and are not."""
 
@@ -53,6 +63,14 @@ class LabelDefinitions(BaseModel):
     def aliases(self) -> dict[str, str]:
         """The class name behind each other spelling."""
         return {alias: name for name, each in self.labels.items() for alias in each.aliases}
+
+    def to_yaml(self) -> str:
+        """A definitions file of these; reading it again gives the same definitions."""
+        labels = self.model_dump(by_alias=True, exclude_defaults=True)["labels"]
+        plain: dict[str, Any] = {"labels": labels}
+        if self.instruction is not None:
+            plain = {"instruction": self.instruction, **plain}
+        return yaml.dump(plain, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=100)
 
     def sha256(self) -> str:
         """The hash that provenance records; it changes with any word of any definition."""

@@ -176,7 +176,10 @@ class DecideSection(Section):
 
 
 class Job(Section):
-    """A whole job. `folder` is what relative paths in it start from (the job file's own)."""
+    """A whole job. `folder` is what relative paths in it start from (the job file's own).
+
+    `file` is the job file as the user named it, where the job came from one.
+    """
 
     task: str
     """The task type."""
@@ -194,6 +197,7 @@ class Job(Section):
     output: str = Field(min_length=1)
     """The run folder."""
     folder: Path = Field(default=Path(), exclude=True)
+    file: Path | None = Field(default=None, exclude=True)
 
     @field_validator("task")
     @classmethod
@@ -264,15 +268,18 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
         )
     for override in overrides:
         _override(raw, override)
-    return make_job(raw, folder=path.resolve().parent, where=str(path))
+    return make_job(raw, folder=path.resolve().parent, file=path, where=str(path))
 
 
-def make_job(raw: Mapping[str, Any], *, folder: Path, where: str = "the job") -> Job:
+def make_job(
+    raw: Mapping[str, Any], *, folder: Path, file: Path | None = None, where: str = "the job"
+) -> Job:
     """A validated Job from plain data; relative paths start at `folder`. Raises JobError."""
-    if "folder" in raw:
-        raise JobError(f"{where}: unknown key 'folder'; relative paths start at the job file")
+    for key in ("folder", "file"):
+        if key in raw:
+            raise JobError(f"{where}: unknown key {key!r}; relative paths start at the job file")
     try:
-        return Job.model_validate({**raw, "folder": folder})
+        return Job.model_validate({**raw, "folder": folder, "file": file})
     except ValidationError as error:
         problems = [_problem(found) for found in error.errors()]
         raise JobError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from None
@@ -321,7 +328,7 @@ def _known_keys(path: Sequence[str]) -> list[str]:
         annotation = model.model_fields[part].annotation
         options = [annotation, *get_args(annotation)]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return [name for name in model.model_fields if name != "folder"]
+    return [name for name in model.model_fields if name not in ("folder", "file")]
 
 
 def open_job(job: Job | str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Job:

@@ -42,7 +42,7 @@ def roll_back(
         marked = None if sheet is None else _marked(run, Path(sheet))
         prepared = prepare(run.as_job())
         choice = _choice(prepared.task, ids, labels, rounds, sources, marked)
-        run.check(prepared.identity())
+        run.check(prepared.job, prepared.identity(), prepared.definitions)
         undo = changes.roll_back(run.changes(), choice, why="rolled back by a person", at=now())
         if not undo:
             raise RunError("no change in force matches; `llm-relabel report` lists them")

@@ -53,7 +53,7 @@ def _opened(job: Job, progress: Progress, pilot_size: int | None) -> dict[str, A
     # in.
     with folder.held(), asyncio.Runner() as loop:
         judges = _judges(prepared, model, folder)
-        folder.start(job, prepared.identity())
+        folder.start(job, prepared.identity(), prepared.definitions)
         judging = Judging(prepared, folder, judges, loop, progress)
         work = Work(
             prepared=prepared, run=folder, judges=judges, model=model, model_steps=steps,

@@ -48,7 +48,7 @@ class Review:
         self.run = RunFolder(path)
         self.job = self.run.as_job()
         self.prepared = prepare(self.job)
-        self.run.check(self.prepared.identity())
+        self.run.check(self.job, self.prepared.identity(), self.prepared.definitions)
         self.task = self.prepared.task
         self.folder = self._folder()
 

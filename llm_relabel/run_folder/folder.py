@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from llm_relabel.config.definitions import LabelDefinitions, load_definitions
 from llm_relabel.config.job import Job, make_job
-from llm_relabel.errors import RunChanged, RunError, RunLocked
+from llm_relabel.errors import DefinitionsError, RunChanged, RunError, RunLocked
 from llm_relabel.files.journal import KeptJournal, write_whole
 from llm_relabel.records import Ask, Verdict
+from llm_relabel.run_folder.beginning import how_to_go_on, what_changed
 from llm_relabel.run_folder.lines import (
     ask_line,
     kept_ask,
@@ -81,15 +83,15 @@ class RunFolder:
 
     # What the run was started with
 
-    def start(self, job: Job, identity: Mapping[str, Any]) -> None:
-        """Write `job.yaml`, or check that the run goes on with what it began with.
+    def start(self, job: Job, identity: Mapping[str, Any], definitions: LabelDefinitions) -> None:
+        """Write `job.yaml` and `labels.yaml`, or check that the run goes on as it began.
 
         `identity` maps a name to a hash or setting that must stay. Raises RunChanged with
         every difference.
         """
         path = self.path / "job.yaml"
         if path.exists():
-            self.check(identity)
+            self.check(job, identity, definitions)
         elif strangers := [p.name for p in self.path.iterdir() if not p.name.startswith(".")]:
             raise RunError(
                 f"the folder {str(self.path)!r} holds other files ({strangers[0]!r}) and no run; "
@@ -99,23 +101,36 @@ class RunFolder:
         header += "# says what the run was started with.\n"
         facts = {"folder": str(job.folder.resolve()), "hashes": dict(identity)}
         tail = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
+        write_whole(self._definitions_path, definitions.to_yaml().encode())
         write_whole(path, (header + job.to_yaml() + tail).encode())
 
-    def check(self, identity: Mapping[str, Any]) -> None:
+    def check(self, job: Job, identity: Mapping[str, Any], definitions: LabelDefinitions) -> None:
         """Raise RunChanged, with every difference, unless the run began with this."""
         before = self.job()["hashes"]
-        differences = [
-            f"{name} was {before.get(name)!r} and is {value!r}"
-            for name, value in identity.items()
-            if before.get(name) != value
-        ]
-        if differences:
-            raise RunChanged(
-                f"the run in {str(self.path)!r} was started with something else: "
-                + "; ".join(differences)
-                + "; give the job a new `output` to start afresh (verdicts whose prompt is "
-                "unchanged come from the cache), or undo the change to go on"
-            )
+        kept = self._kept_definitions()
+        if not (differences := what_changed(before, identity, (kept, definitions))):
+            return
+        # Sets of definitions are held against each other where they define the same labels.
+        comparable = kept is not None and set(kept.labels) == set(definitions.labels)
+        redefined = comparable and before.get("definitions") != identity["definitions"]
+        raise RunChanged(
+            f"the run in {str(self.path)!r} was started with something else: "
+            + "; ".join(differences)
+            + ". "
+            + how_to_go_on(job, self.path, self._definitions_path if redefined else None)
+        )
+
+    @property
+    def _definitions_path(self) -> Path:
+        """The label definitions as they were when the run began."""
+        return self.path / "labels.yaml"
+
+    def _kept_definitions(self) -> LabelDefinitions | None:
+        """None where the run is older than keeping them, or somebody changed the file."""
+        try:
+            return load_definitions(self._definitions_path)
+        except DefinitionsError:
+            return None
 
     def job(self) -> dict[str, Any]:
         """The job as resolved, with `hashes`. Raises RunError when this is no run folder."""
@@ -132,8 +147,13 @@ class RunFolder:
             raise RunError(f"{str(path)!r} is damaged: {error}") from error
 
     def as_job(self) -> Job:
-        """The job as it was run, defaults filled in. Raises RunError where this is no run."""
+        """The job as it was run, defaults filled in, with the definitions of its beginning.
+
+        Raises RunError where this is no run.
+        """
         raw = self.job()
+        if self._kept_definitions() is not None:
+            raw["labels"] = str(self._definitions_path.resolve())
         raw.pop("hashes")
         folder = Path(raw.pop("folder"))
         return make_job(raw, folder=folder, where=str(self.path / "job.yaml"))

@@ -60,7 +60,8 @@ def begun(work: toy.Work) -> None:
     job = load_job(work.write_job(rounds=1))
     folder = RunFolder(job.output_path)
     folder.path.mkdir()
-    folder.start(job, prepare(job).identity())
+    prepared = prepare(job)
+    folder.start(job, prepared.identity(), prepared.definitions)
 
 
 def work_of(
