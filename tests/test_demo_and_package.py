@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy
@@ -54,6 +55,21 @@ def test_the_demo_mends_labels_and_says_so(demo: tuple[Path, str]) -> None:
     assert "no LLM was used" in said
     assert "llm-relabel init" in said
     assert "nobody flipped" in said
+
+
+def test_a_later_round_leaves_what_the_first_model_stood_by(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+
+    def lines(name: str) -> list[dict[str, Any]]:
+        text = (folder / name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    doubted = {line["id"] for line in lines("round-1/issues.jsonl")}
+    later = lines("round-2/decisions.jsonl")
+    assert {line["id"] for line in later if line["action"] == "replace"} <= doubted
+    held = [line for line in later if "before any was repaired" in line["why"]]
+    assert held  # so there were some that would have been changed
+    assert not {line["id"] for line in held} & doubted
 
 
 def test_the_demo_s_files_agree(demo: tuple[Path, str]) -> None:

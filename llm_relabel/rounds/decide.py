@@ -30,6 +30,8 @@ def stage(work: Work, state: RoundState) -> RoundState:
     assert judged is not None
     prepared, number = work.prepared, state.number
     said, believed = believed_by(work, number, predicted)
+    if number == 1:
+        work.deciding.first_doubted = state.doubted
     doubted = np.zeros_like(believed.judged)
     doubted[list(state.doubted)] = True
     audited = decide_by(
