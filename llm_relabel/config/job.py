@@ -14,7 +14,10 @@ from llm_relabel.config.judges import JudgeSection, Section, share_of
 from llm_relabel.errors import JobError, nearest
 from llm_relabel.registry import TASKS
 
-FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+# Text formats, which may also be packed.
+PACKED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+FILE_SUFFIXES = (*PACKED_SUFFIXES, ".parquet", ".xlsx")
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
 class DataSection(Section):

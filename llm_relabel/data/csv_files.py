@@ -12,7 +12,6 @@ from llm_relabel.config.job import DataSection
 from llm_relabel.data.csv_cells import RecordEditor
 from llm_relabel.data.csv_quotes import QuoteCheck
 from llm_relabel.data.problems import Problems
-from llm_relabel.data.saving import copy_unchanged
 from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell, Edits
 from llm_relabel.data.text_file import TextFile
 from llm_relabel.errors import DataError
@@ -33,12 +32,12 @@ class CsvFile:
     def __init__(self, path: Path, section: DataSection) -> None:
         csv.field_size_limit(_LARGEST_CELL)
         self.name = path.name
-        self.suffix = path.suffix
         self._file = TextFile(path, section.encoding)
+        self.suffix = self._file.suffix
         self._expected = [*section.label_columns, *section.text]
         self._skipped = section.skip_lines or 0
         delimiter = section.delimiter
-        if delimiter is None and path.suffix.lower() == ".tsv":
+        if delimiter is None and self._file.format == ".tsv":
             delimiter = "\t"
         if delimiter is not None and delimiter in '"\r\n':
             raise DataError(
@@ -99,7 +98,7 @@ class CsvFile:
 
     def save(self, target: Path, cells: Edits, sha256: str) -> None:
         if not cells:
-            copy_unchanged(self._file.path, target, sha256)
+            self._file.copy(target, sha256)
             return
         for value in {cell for row in cells.values() for cell in row.values()}:
             if value is not None and not self._file.encodes(value):

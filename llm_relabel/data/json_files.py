@@ -10,7 +10,6 @@ from typing import Any
 
 from llm_relabel.data.json_cells import elements, replace_value, skip_space
 from llm_relabel.data.problems import Problems
-from llm_relabel.data.saving import copy_unchanged
 from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell, Edits
 from llm_relabel.data.text_file import TextFile
 from llm_relabel.errors import DataError
@@ -28,8 +27,8 @@ class _JsonFile(ABC):
 
     def __init__(self, path: Path, encoding: str | None) -> None:
         self.name = path.name
-        self.suffix = path.suffix
         self._file = TextFile(path, encoding)
+        self.suffix = self._file.suffix
         self._seen: dict[str, None] = {}
 
     def batches(self, wanted: Sequence[str], problems: Problems) -> Iterator[Batch]:
@@ -64,7 +63,7 @@ class _JsonFile(ABC):
 
     def save(self, target: Path, cells: Edits, sha256: str) -> None:
         if not cells:
-            copy_unchanged(self._file.path, target, sha256)
+            self._file.copy(target, sha256)
         else:
             self._file.rewrite(target, self._pieces(cells), sha256)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from llm_relabel.config.job import FILE_SUFFIXES, DataSection
+from llm_relabel.config.job import DataSection
+from llm_relabel.data.compressed import format_of
 from llm_relabel.data.csv_files import CsvFile
 from llm_relabel.data.json_files import JsonArray, JsonLines
 from llm_relabel.data.source import Source
+from llm_relabel.data.unsupported import looks_like_a_file, refusal
 from llm_relabel.errors import DataError, nearest
 
 
@@ -21,7 +23,7 @@ def open_source(section: DataSection, resolve: Callable[[str], Path]) -> Source:
         return saved_dataset(path, section)
     if path.is_file():
         return _file(path, section)
-    if _looks_like_a_file(section.path):
+    if looks_like_a_file(section.path):
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(
             f"the dataset {section.path!r} does not exist{nearest(path.name, beside)}; relative "
@@ -33,27 +35,23 @@ def open_source(section: DataSection, resolve: Callable[[str], Path]) -> Source:
 
 
 def _file(path: Path, section: DataSection) -> Source:
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
+    try:
+        refused = refusal(path)
+    except OSError as error:
+        raise DataError(f"the dataset {path.name!r} cannot be read: {error}") from error
+    if refused is not None:
+        raise DataError(f"the dataset {path.name!r} {refused}")
+    suffix = format_of(path)
+    if suffix in (".jsonl", ".ndjson"):
         return JsonLines(path, section.encoding)
     if suffix == ".json":
         return JsonArray(path, section.encoding)
     if suffix in (".csv", ".tsv"):
         return CsvFile(path, section)
-    if suffix == ".parquet":
-        from llm_relabel.data.parquet_files import ParquetFile
+    if suffix == ".xlsx":
+        from llm_relabel.data.xlsx_files import XlsxFile
 
-        return ParquetFile(path)
-    raise DataError(
-        f"the dataset {path.name!r} is of no known format; its name must end in "
-        f"{', '.join(FILE_SUFFIXES)}, or it may be a saved dataset folder or a Hugging Face name"
-    )
+        return XlsxFile(path, section)
+    from llm_relabel.data.parquet_files import ParquetFile
 
-
-def _looks_like_a_file(path: str) -> bool:
-    return (
-        path.startswith((".", "/", "~"))
-        or path.count("/") > 1
-        or "\\" in path
-        or Path(path).suffix.lower() in (*FILE_SUFFIXES, ".gz", ".zip", ".txt", ".xlsx")
-    )
+    return ParquetFile(path)

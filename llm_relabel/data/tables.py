@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from llm_relabel.data.compressed import format_of, open_content
+from llm_relabel.data.unsupported import refusal
 from llm_relabel.errors import DataError
 
 
@@ -16,32 +19,37 @@ def rows_of_file(path: Path, what: str) -> Iterator[Any]:
 
     `what` is what the file holds, for messages. Raises DataError where it cannot be read.
     """
+    suffix = format_of(path)
     try:
-        if path.suffix == ".parquet":
+        if not path.exists():
+            raise DataError(f"{what}: {str(path)!r} does not exist")
+        if refused := refusal(path):
+            raise DataError(f"{what} {str(path)!r} {refused}")
+        if suffix == ".parquet":
             import pyarrow.parquet as pq
 
             yield from pq.read_table(path).to_pylist()
-            return
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix in (".csv", ".tsv"):
-                yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-            elif path.suffix == ".json":
-                yield from json.load(file)
-            elif path.suffix == ".jsonl":
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        try:
-                            yield json.loads(line)
-                        except ValueError as error:
-                            raise DataError(
-                                f"{what} {str(path)!r} line {number}: {error}"
-                            ) from None
-            else:
-                raise DataError(
-                    f"{what} {str(path)!r}: the name must end in .jsonl, .json, .csv, "
-                    ".tsv or .parquet"
-                )
-    except FileNotFoundError:
-        raise DataError(f"{what}: {str(path)!r} does not exist") from None
+        elif suffix == ".xlsx":
+            from llm_relabel.data.xlsx_files import rows_of_sheet
+
+            yield from rows_of_sheet(path, what)
+        else:
+            with open_content(path, what) as content:
+                with io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file:
+                    yield from _rows_of_text(file, suffix, f"{what} {str(path)!r}")
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{what} {str(path)!r} cannot be read: {error}") from error
+
+
+def _rows_of_text(file: io.TextIOWrapper, suffix: str, name: str) -> Iterator[Any]:
+    if suffix in (".csv", ".tsv"):
+        yield from csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",")
+    elif suffix == ".json":
+        yield from json.load(file)
+    else:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{name} line {number}: {error}") from None

@@ -1,4 +1,5 @@
-"""Text files in any encoding: streamed, and rewritten so that unchanged text keeps its bytes."""
+"""Text files in any encoding, packed or not: streamed, and rewritten so that unchanged text keeps
+its bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from llm_relabel.data.saving import changed_since_read, hash_file, new_file
+from llm_relabel.data.compressed import (
+    content_sha256,
+    copy_content,
+    format_of,
+    new_content,
+    open_content,
+    suffix_of,
+)
+from llm_relabel.data.saving import changed_since_read
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.files.encodings import likely_encoding
 
@@ -29,12 +38,16 @@ _COMMON = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1", "sh
 
 
 class TextFile:
-    """A text file with its encoding and byte order mark. Raises DataError if it is no text."""
+    """A text file with its encoding and byte order mark. Raises DataError if it is no text.
+
+    `suffix` is its whole ending (`.csv.gz`), `format` that of the text inside, in small letters.
+    """
 
     def __init__(self, path: Path, wanted: str | None) -> None:
         self.path = path
+        self.suffix, self.format = suffix_of(path), format_of(path)
         try:
-            with path.open("rb") as file:
+            with open_content(path) as file:
                 head = file.read(4096)
         except OSError as error:
             raise DataError(f"the dataset {path.name!r} cannot be read: {error}") from error
@@ -61,8 +74,8 @@ class TextFile:
         A byte that is not in the encoding is a DataError that says where it is.
         """
         try:
-            with self.path.open("rb") as file:
-                file.seek(len(self.mark))
+            with open_content(self.path) as file:
+                file.read(len(self.mark))
                 with io.TextIOWrapper(file, encoding=self.codec, newline=newline) as text:
                     yield text
         except UnicodeDecodeError as error:
@@ -74,17 +87,21 @@ class TextFile:
             return text.read()
 
     def sha256(self) -> str:
-        """The SHA-256 of the file's bytes, as hex."""
-        return hash_file(self.path)
+        """The SHA-256 of the file's bytes, unpacked, as hex."""
+        return content_sha256(self.path)
+
+    def copy(self, target: Path, sha256: str) -> None:
+        """Copy the file as it is; DataError if its hash is no longer `sha256`."""
+        copy_content(self.path, target, sha256)
 
     def rewrite(self, target: Path, pieces: Iterable[tuple[str, str]], sha256: str) -> None:
-        """Write `target` from (old text, new text) pieces that together are the whole file.
+        """Write `target`, packed as its name says, from (old text, new text) pieces that together are the whole file.
 
         The old text, encoded again, must have the hash `sha256`: that proves both that the
         file is still the one that was read and that the encoding gives every byte back.
         """
         digest = hashlib.sha256(self.mark)
-        with new_file(target) as file:
+        with new_content(target) as file:
             file.write(self.mark)
             for old, new in pieces:
                 raw = old.encode(self.codec)
@@ -108,7 +125,7 @@ class TextFile:
 
     def _guess(self, line: int) -> tuple[str, str] | None:
         """A likely encoding, and how line number `line` reads in it; None where there is none."""
-        with self.path.open("rb") as file:
+        with open_content(self.path) as file:
             before = min(line - 1, _GUESSED_FROM)
             lines = list(islice(file, line - 1 - before, line + _GUESSED_FROM))
         encoding = likely_encoding(b"".join(lines))
@@ -120,8 +137,8 @@ class TextFile:
         # The stream's own error counts from some buffer; count from the start of the file.
         decoder = codecs.getincrementaldecoder(self.codec)()
         before, line = len(self.mark), 1
-        with self.path.open("rb") as file:
-            file.seek(before)
+        with open_content(self.path) as file:
+            file.read(before)
             while chunk := file.read(1 << 16):
                 pending = len(decoder.getstate()[0])
                 try:
