@@ -129,8 +129,16 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         ("d.jsonl", b'{"text": "a", "label": 1}\n{"text": "b", "label": "x"}\n', "mixes types"),
         ("d.json", b'{"text": "a"}', "array"),
         ("d.parquet", b"nonsense", "is no parquet file"),
-        ("d.txt", b"a", "of no known format"),
-        ("d.jsonl.gz", b"\x1f\x8b", "of no known format"),
+        ("d.txt", b"a", "name it .csv or .tsv"),
+        ("d.jsonl.gz", b"\x1f\x8b", "damaged or cut off"),
+        ("d.csv.zst", b"text,label\n", "take '.zst' off the name"),
+        ("d.csv", b"\x1f\x8b\x08\x00", "name it 'd.csv.gz'"),
+        ("d.csv", b"PK\x03\x04", "save the sheet as CSV"),
+        ("d.xlsx", b"PK\x03\x04", "save the sheet as CSV"),
+        ("d.tar.gz", b"\x1f\x8b", "name the file inside"),
+        ("d.parquet.gz", b"\x1f\x8b", "unpack the .gz around it"),
+        ("d.jsonl.bz2", b"BZh", "pack the one file inside with gzip (.gz)"),
+        ("d.sqlite", b"SQLite format 3\x00", "df.to_parquet('d.parquet')"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, told: str) -> None:
@@ -384,12 +392,13 @@ def test_messages_of_parquet_in_full(tmp_path: Path) -> None:
     assert "is damaged: it cannot be read on after row 10,000 (" in refused(path)
 
 
-@pytest.mark.parametrize("name", ["d.txt", "d.jsonl.gz", "d.xlsx"])
+@pytest.mark.parametrize("name", ["d.text", "d.dat", "d"])
 def test_other_formats_are_told_what_is_supported(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"a")
     assert refused(tmp_path / name) == (
-        f"the dataset {name!r} is of no known format; its name must end in .jsonl, .json, .csv, "
-        ".tsv, .parquet, or it may be a saved dataset folder or a Hugging Face name"
+        f"the dataset {name!r} is of no known format; its name must end in .jsonl, .ndjson, "
+        ".json, .csv, .tsv (each of these also with .gz or .zst), .parquet, or it may be a "
+        "saved dataset folder or a Hugging Face name"
     )
     (tmp_path / name).unlink()
     assert "does not exist" in refused(tmp_path / name)

@@ -16,7 +16,7 @@ from llm_relabel.registry import TASKS
 
 # Text formats, which may also be packed.
 PACKED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-FILE_SUFFIXES = (*PACKED_SUFFIXES, ".parquet", ".xlsx")
+FILE_SUFFIXES = (*PACKED_SUFFIXES, ".parquet")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 

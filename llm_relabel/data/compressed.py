@@ -78,7 +78,7 @@ def content_sha256(path: Path) -> str:
 
 
 def copy_content(source: Path, target: Path, sha256: str) -> None:
-    """Copy a file byte for byte, packed as it is; DataError if its content is no longer `sha256`."""
+    """Copy a file byte for byte, packed as it is; DataError if its content is not `sha256`."""
     if content_sha256(source) != sha256:
         raise changed_since_read(source)
     with source.open("rb") as old, new_file(target) as new:

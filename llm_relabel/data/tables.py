@@ -29,10 +29,6 @@ def rows_of_file(path: Path, what: str) -> Iterator[Any]:
             import pyarrow.parquet as pq
 
             yield from pq.read_table(path).to_pylist()
-        elif suffix == ".xlsx":
-            from llm_relabel.data.xlsx_files import rows_of_sheet
-
-            yield from rows_of_sheet(path, what)
         else:
             with open_content(path, what) as content:
                 with io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file:

@@ -95,7 +95,8 @@ class TextFile:
         copy_content(self.path, target, sha256)
 
     def rewrite(self, target: Path, pieces: Iterable[tuple[str, str]], sha256: str) -> None:
-        """Write `target`, packed as its name says, from (old text, new text) pieces that together are the whole file.
+        """Write `target`, packed as its name says, from (old text, new text) pieces that together
+        are the whole file.
 
         The old text, encoded again, must have the hash `sha256`: that proves both that the
         file is still the one that was read and that the encoding gives every byte back.

@@ -9,7 +9,7 @@ from llm_relabel.data.compressed import format_of
 
 _UNPACK = "unpack it, or pack the one file inside with gzip (.gz) or Zstandard (.zst)"
 _ARCHIVE = "unpack it and name the file inside"
-_SHEET = "save the sheet as an Excel workbook (.xlsx) or as CSV"
+_SHEET = "save the sheet as CSV (UTF-8)"
 _RECORDS = "write it as JSON lines (.jsonl), one object a row"
 _TABLE = "save it with pandas: `df.to_parquet({0!r})`"
 _ARROW = (
@@ -23,7 +23,8 @@ _WAYS = {
     ".z": _UNPACK, ".snappy": _UNPACK,
     ".zip": _ARCHIVE, ".tar": _ARCHIVE, ".tgz": _ARCHIVE, ".tbz2": _ARCHIVE, ".txz": _ARCHIVE,
     ".7z": _ARCHIVE, ".rar": _ARCHIVE,
-    ".xls": _SHEET, ".xlsb": _SHEET, ".xlsm": _SHEET, ".ods": _SHEET, ".numbers": _SHEET,
+    ".xls": _SHEET, ".xlsx": _SHEET, ".xlsb": _SHEET, ".xlsm": _SHEET, ".ods": _SHEET,
+    ".numbers": _SHEET,
     ".arrow": _ARROW, ".feather": _ARROW, ".ipc": _ARROW,
     ".xml": _RECORDS, ".yaml": _RECORDS, ".yml": _RECORDS, ".html": _RECORDS, ".toml": _RECORDS,
     ".avro": _RECORDS, ".tfrecord": _RECORDS,
@@ -31,17 +32,17 @@ _WAYS = {
     ".pkl": _TABLE, ".pickle": _TABLE, ".h5": _TABLE, ".hdf5": _TABLE, ".dta": _TABLE,
     ".sav": _TABLE, ".sas7bdat": _TABLE, ".rds": _TABLE,
     ".jl": _LINES, ".jsonlines": _LINES, ".ldjson": _LINES, ".json5": _RECORDS,
-    ".txt": "name it .csv or .tsv where it is a table with a header row; a text a line has no label",
+    ".txt": "name it .csv or .tsv where it is a table with a header row; mere texts have no labels",
 }  # fmt: skip
 
-# (first bytes, what the content is, the ending that it should have had, or None)
+# (first bytes, what the content is, the ending that it should have had)
 _CONTENTS = (
     (b"\x1f\x8b", "packed with gzip", ".gz"),
     (b"\x28\xb5\x2f\xfd", "packed with Zstandard", ".zst"),
     (b"PAR1", "Parquet", ".parquet"),
     (b"BZh", "packed with bzip2", ".bz2"),
     (b"\xfd7zXZ\x00", "packed with xz", ".xz"),
-    (b"PK\x03\x04", "a zip archive or an Excel workbook", None),
+    (b"PK\x03\x04", "a zip archive or an Excel workbook", ".xlsx"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old or a protected Office document", ".xls"),
     (b"SQLite format 3\x00", "an SQLite database", ".sqlite"),
     (b"ARROW1", "an Arrow file", ".arrow"),
@@ -97,8 +98,6 @@ def _misnamed(path: Path) -> str | None:
             way = f"name it {path.name + suffix!r}"
         elif suffix in FILE_SUFFIXES:
             way = f"name it {path.stem + suffix!r}"
-        elif suffix is None:
-            way = f"name it {path.stem + '.xlsx'!r} where it is a workbook, else unpack it"
         else:
             way = _WAYS[suffix].format(f"{path.stem}.parquet")
         return f"ends in {path.suffix} and its content is {what}: {way}"
