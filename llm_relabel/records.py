@@ -30,7 +30,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class LabelIssue:
-    """One flagged row. `label_quality` is in 0..1, LOWER is worse."""
+    """One row that a judge is asked about. `label_quality` is in 0..1, LOWER is worse.
+
+    Flagged are those whose reason is one of the first three; the others nobody doubted: they were
+    `drawn` at random, or the run `extended` to them.
+    """
 
     row: int
     id: str
@@ -38,7 +42,7 @@ class LabelIssue:
     current_label: LabelValue
     predicted_label: LabelValue
     label_quality: float
-    reason: Literal["disagreement", "low_quality", "missing"]
+    reason: Literal["disagreement", "low_quality", "missing", "drawn", "extended"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from llm_relabel.evidence.beliefs import JudgeVotes, believe
+from llm_relabel.evidence.beliefs import JudgeVotes, believe, majority
 from llm_relabel.evidence.fusion import FLOOR
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.tasks import Task, is_one_choice
@@ -75,13 +75,7 @@ class AuditEvidence:
     @cached_property
     def _verdicts(self) -> Labels:
         """One label a row: what most judges say, the earlier judge at a tie."""
-        votes: dict[int, list[LabelValue]] = {}
-        for each in self.said.values():
-            for row, (label, _) in each.answers.items():
-                if label is not None:
-                    votes.setdefault(row, []).append(label)
-        chosen = {row: max(labels, key=labels.count) for row, labels in votes.items()}
-        return column_of(len(self.given), chosen)
+        return majority(self.said, len(self.given))
 
     @cached_property
     def _agreed(self) -> Labels:

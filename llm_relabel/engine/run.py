@@ -8,6 +8,7 @@ from typing import Any
 from llm_relabel.config.job import Job
 from llm_relabel.engine.status import Summary
 from llm_relabel.errors import Paused
+from llm_relabel.evidence.views import Reading
 from llm_relabel.judge.asking import outside_event_loops
 from llm_relabel.judge.opening import open_judges
 from llm_relabel.judge.seam import Judges
@@ -58,12 +59,21 @@ def _opened(job: Job, progress: Progress, pilot_size: int | None) -> dict[str, A
         work = Work(
             prepared=prepared, run=folder, judges=judges, model=model, model_steps=steps,
             judging=judging, allocation=allocation, deciding=Deciding(prepared),
-            results=Results(prepared, folder, judges), progress=progress, pilot_size=pilot_size,
+            results=Results(prepared, folder, judges), progress=progress,
+            reading=_reading(prepared, model), pilot_size=pilot_size,
         )  # fmt: skip
         try:
             return _Run(work).to_its_end()
         finally:
             loop.run(judges.aclose())
+
+
+def _reading(prepared: Prepared, model: SmallModel) -> Reading | None:
+    """None where a model of the verdicts would say nothing: the job has its own predictions, or
+    its judge sees only what the small model sees."""
+    if prepared.own_predictions is not None or prepared.job.judge.provider == "embedded":
+        return None
+    return Reading(prepared.task, prepared.given, model.out_of_fold)
 
 
 def _judges(prepared: Prepared, model: SmallModel, run: RunFolder) -> Judges:

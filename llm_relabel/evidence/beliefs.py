@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llm_relabel.evidence.doubts import constant_answers, doubts_of, too_thin_to_agree
-from llm_relabel.evidence.fusion import fuse_units
 from llm_relabel.evidence.opinions import combine_votes
 from llm_relabel.evidence.predicted import Predicted
+from llm_relabel.evidence.views import leaned, weigh
 from llm_relabel.files.journal import write_whole
 from llm_relabel.records import Verdict
 from llm_relabel.tasks import Task
 from llm_relabel.units import (
+    Codes,
     Labels,
     LabelValue,
     Units,
@@ -72,6 +73,8 @@ class Beliefs:
     confusions: tuple[Mapping[str, tuple[NDArray[np.float64], float]], ...]
     model_weight: float
     warnings: tuple[str, ...]
+    view: str
+    lean: float | None
     too_thin: str | None = None
 
     def overruled(self, labels: Labels) -> NDArray[np.bool_]:
@@ -116,8 +119,14 @@ def believe(
     predicted: Predicted,
     said: Mapping[str, JudgeVotes],
     people: Mapping[int, LabelValue] | None = None,
+    *,
+    alike: bool = False,
 ) -> Beliefs:
-    """Fuse the given labels, the small model and every judge; `people` are final, by row."""
+    """Fuse the given labels, the small model and every judge; `people` are final, by row.
+
+    `alike`: given labels and verdicts are held against each other by models of the same rows, as
+    it takes to tell whether more verdicts are worth asking for.
+    """
     task, given = predicted.task, predicted.given
     rows = len(given)
     sources = {GIVEN: given}
@@ -137,23 +146,33 @@ def believe(
     units = task.units({**sources, **own})
     beliefs = predicted.beliefs_over(units)
     codes = {name: task.codes(units, labels) for name, labels in sources.items()}
-    fused = fuse_units(units, codes, beliefs, task.codes(units, checked))
-    labels = task.labels(units, best(fused.posterior))
+    heard = {name: each for name, each in whole.items() if name not in constant}
+    verdicts = majority({name: said[name] for name in heard}, rows)
+    weighed = weigh(
+        predicted.reading, units, codes, beliefs, task.codes(units, checked),
+        current=predicted.current, verdicts=verdicts, alike=alike,
+    )  # fmt: skip
+    fused, verdict_codes = weighed.fused, task.codes(units, verdicts)
+    posterior = fused.posterior
+    if weighed.lean is not None:
+        posterior = leaned(posterior, codes[GIVEN], verdict_codes, weighed.lean)
+    labels = task.labels(units, best(posterior))
     labels[has_label(checked)] = checked[has_label(checked)]
     spoke = {name: float(has_label(each).sum()) for name, each in sources.items()}
-    accuracy = {name: fused.accuracy(name) for name, count in spoke.items() if count}
+    accuracy = {
+        name: _accuracy(units, posterior, codes[name]) for name, count in spoke.items() if count
+    }
     judges = {name: each for name, each in sources.items() if name != GIVEN}
 
     def posterior_in(told: Labels) -> NDArray[np.float32]:
-        return belief_in(units, fused.posterior, task.codes(units, told))
+        return belief_in(units, posterior, task.codes(units, told))
 
-    heard = {name: each for name, each in whole.items() if name not in constant}
     doubts = tuple(doubts_of(predicted, judges, accuracy))
     return Beliefs(
         task=task,
         units=units,
         labels=labels,
-        probs=fused.posterior,
+        probs=posterior,
         judged=judged,
         silent=silent,
         judge_labels=tuple(judges.values()),
@@ -163,9 +182,31 @@ def believe(
             for each in fused.kinds
         ),
         model_weight=fused.model_weight,
+        view=weighed.view,
+        lean=weighed.lean,
         warnings=(*constant.values(), *doubts),
         too_thin=too_thin_to_agree(predicted, heard, posterior_in),
     )
+
+
+def majority(said: Mapping[str, JudgeVotes], rows: int) -> Labels:
+    """(rows,) one verdict a row: what most judges say, the earlier judge at a tie."""
+    votes: dict[int, list[LabelValue]] = {}
+    for each in said.values():
+        for row, (label, _) in each.answers.items():
+            if label is not None:
+                votes.setdefault(row, []).append(label)
+    return column_of(rows, {row: max(told, key=told.count) for row, told in votes.items()})
+
+
+def _accuracy(units: Units, posterior: NDArray[np.float32], codes: Codes) -> float:
+    """How often a source is believed right where it speaks, the mean over the kinds."""
+    found = []
+    for number in range(len(units.kinds)):
+        here = np.arange(len(units))[units.of_kind(number)]
+        here = here[codes[here] >= 0]
+        found.append(float(posterior[here, codes[here]].mean()) if len(here) else float("nan"))
+    return float(np.mean(found))
 
 
 def save(path: Path, ids: pa.Array, beliefs: Beliefs, current: Labels, at_odds: Any) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
+from scipy.special import logsumexp
 
 from llm_relabel.units import Units
 
@@ -58,26 +59,28 @@ class Fused:
     """`posterior` is (rows, classes), each row a distribution.
 
     `confusion` holds for each source P(said | true), (classes, classes); `accuracy` how often
-    it is right by the posterior, on the rows where it speaks, an estimate without a guarantee.
-    `model_weight` is w: above 1 the model was too modest.
+    is right by the posterior, on the rows where it speaks, an estimate without a guarantee.
+    `model_weight` is w: above 1 the model was too modest. `likelihood` (rows,) is the
+    log-likelihood of all that the sources said of a row, given what the model says of it.
     """
 
     posterior: Floats
     confusion: Mapping[str, NDArray[np.float64]]
     accuracy: Mapping[str, float]
     model_weight: float
+    likelihood: Floats
 
 
 @dataclass(frozen=True)
 class FusedUnits:
-    """`posterior` is (units, K), 0 beyond a kind's own values; `kinds` what each kind gave."""
+    """`posterior` is (units, K), 0 beyond a kind's own values; `kinds` what each kind gave.
+
+    `likelihood` (units,) is the log-likelihood of all that the sources said of a unit.
+    """
 
     posterior: Floats
     kinds: tuple[Fused, ...]
-
-    def accuracy(self, name: str) -> float:
-        """How often a source is believed right, the mean over the kinds."""
-        return float(np.mean([each.accuracy[name] for each in self.kinds]))
+    likelihood: Floats
 
     @property
     def model_weight(self) -> float:
@@ -93,6 +96,7 @@ def fuse_units(
     Where a unit may be absent, what its other values leave is the belief in `none`.
     """
     posterior = np.zeros((len(units), units.width), dtype=np.float32)
+    likelihood = np.zeros(len(units), dtype=np.float32)
     found = []
     for number, kind in enumerate(units.kinds):
         here, width = units.of_kind(number), len(kind.values)
@@ -107,8 +111,9 @@ def fuse_units(
         if kind.none is not None:
             own[:, kind.none] = 1 - np.delete(own, kind.none, axis=1).sum(axis=1)
         posterior[here, :width] = own
+        likelihood[here] = fused.likelihood
         found.append(fused)
-    return FusedUnits(posterior, tuple(found))
+    return FusedUnits(posterior, tuple(found), likelihood)
 
 
 def fuse(
@@ -148,13 +153,15 @@ def fuse(
             break
     if len(learned) < rows:
         codes = {source.name: source.codes for source in sources}
-        posterior = _posterior(_log(pred_probs), model, codes, confusion, known)
+        log_model = _log(pred_probs)
+        posterior = _posterior(log_model, model, codes, confusion, known)
+    likelihood = _likelihood(log_model, model, codes, confusion)
     accuracy = {}
     for name, said in codes.items():
         spoken = np.flatnonzero(said >= 0)
         right = posterior[spoken, said[spoken]]
         accuracy[name] = float(right.mean()) if len(spoken) else float("nan")
-    return Fused(posterior, confusion, accuracy, model.weight)
+    return Fused(posterior, confusion, accuracy, model.weight, likelihood)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +192,34 @@ def _posterior(
 ) -> Floats:
     """(rows, classes): the E-step."""
     found = np.asarray(model.weight * log_model + model.bias, dtype=np.float32)
-    for name, said in codes.items():
-        spoken = np.flatnonzero(said >= 0)
-        by_code = np.log(confusion[name].T).astype(np.float32)
-        found[spoken] += by_code[said[spoken]]
+    _add_votes(found, codes, confusion)
     found -= found.max(axis=1, keepdims=True)
     np.exp(found, out=found)
     _hold(found, known)
     return found
+
+
+def _likelihood(
+    log_model: Floats,
+    model: _Model,
+    codes: Mapping[str, Codes],
+    confusion: Mapping[str, NDArray[np.float64]],
+) -> Floats:
+    """(rows,): log sum_c P(c | the item) prod_s P(what s said | c)."""
+    found = np.asarray(model.weight * log_model + model.bias, dtype=np.float32)
+    alone = logsumexp(found, axis=1)
+    _add_votes(found, codes, confusion)
+    return np.asarray(logsumexp(found, axis=1) - alone, dtype=np.float32)
+
+
+def _add_votes(
+    found: Floats, codes: Mapping[str, Codes], confusion: Mapping[str, NDArray[np.float64]]
+) -> None:
+    """Add to the log-probabilities (rows, classes), in place, what each source said."""
+    for name, said in codes.items():
+        spoken = np.flatnonzero(said >= 0)
+        by_code = np.log(confusion[name].T).astype(np.float32)
+        found[spoken] += by_code[said[spoken]]
 
 
 def _hold(posterior: Floats, known: Codes) -> None:

@@ -36,17 +36,22 @@ def expected_gains(
     judge: str,
     policy: str,
     severity: Floats | None = None,
+    given: Labels | None = None,
 ) -> Floats:
     """(len(rows),) label errors that the next verdict of `judge` is expected to mend.
 
     Below 0 where it would rather break a label (under `replace`). A missing label is an error,
     but under `fuse`, which gives the row the likeliest one also without a verdict. The gains of
     an item's units add up. `severity` (classes, classes) is S; None is 1 for every wrong label.
+    `given` are the labels against which the beliefs lean, where they do.
     """
     units, task = beliefs.units, beliefs.task
     places = np.full(units.rows, -1, dtype=np.int64)
     places[rows] = np.arange(len(rows))
     now, small = task.codes(units, current), task.codes(units, predicted)
+    against, lean = None, beliefs.lean or 0.0
+    if given is not None and lean and policy == "fuse":
+        against = task.codes(units, given)
     total = np.zeros(len(rows))
     for number, confusion in enumerate(beliefs.confusions):
         matrix = _matrix(confusion, judge)
@@ -55,7 +60,10 @@ def expected_gains(
         absent = probs.argmax(1) if policy == "fuse" else -1
         was = np.where(now[here] == SILENT, absent, now[here]).astype(np.int64)
         losses = 1 - np.eye(len(matrix)) if severity is None else severity
-        gains = _gains(probs, was, small[here].astype(np.int64), matrix, policy, losses)
+        opposed = None if against is None else against[here].astype(np.int64)
+        gains = _gains(
+            probs, was, small[here].astype(np.int64), matrix, policy, losses, opposed, lean
+        )
         total += np.bincount(places[units.row[here]], weights=gains, minlength=len(rows))
     return total
 
@@ -95,7 +103,7 @@ def _matrix(confusion: Mapping[str, tuple[Floats, float]], judge: str) -> Floats
 
 def _gains(
     probs: NDArray[Any], now: NDArray[Any], predicted: NDArray[Any], matrix: Floats, policy: str,
-    losses: Floats,
+    losses: Floats, opposed: NDArray[np.int64] | None, lean: float,
 ) -> Floats:  # fmt: skip
     # A label that is not there yet (-1, the last row) is as wrong as a label can be.
     by_label = np.concatenate([losses.T, np.ones((1, len(losses)))])
@@ -104,10 +112,26 @@ def _gains(
         part = slice(start, start + block)
         q = probs[part].astype(np.float64)
         joint = q[:, None, :] * matrix.T[None]  # (rows, said, true)
+        if opposed is not None:
+            joint = _leaning(joint, opposed[part], lean)
+            q = joint.sum(axis=1)
         labels = _decided(joint, now[part], predicted[part], policy)
         before = (q * by_label[now[part]]).sum(axis=1)
         found[part] = before - (joint * by_label[labels]).sum(axis=(1, 2))
     return found
+
+
+def _leaning(joint: Floats, given: NDArray[np.int64], lean: float) -> Floats:
+    """`joint` as `views.leaned` would have it after each answer, each as likely as before."""
+    rows, said = np.arange(len(joint)), np.arange(joint.shape[1])
+    weight = np.ones_like(joint)
+    weight[:, said, said] *= np.exp(lean)
+    spoke = given >= 0
+    weight[rows[spoke], :, given[spoke]] *= np.exp(-lean)
+    weight[rows[spoke], given[spoke], :] = 1.0  # the judge agrees: nothing is torn
+    weight[~spoke] = 1.0
+    found = joint * weight
+    return np.asarray(found * (joint.sum(axis=2, keepdims=True) / found.sum(axis=2, keepdims=True)))
 
 
 def _decided(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_relabel.evidence.views import Reading
 from llm_relabel.models import Predictions
 from llm_relabel.tasks import Task
 from llm_relabel.units import Labels, Units, belief_in
@@ -19,13 +20,14 @@ class Predicted:
     """One round's predictions by unit, worked out once for all that reads them.
 
     `units` are those that given, current and predicted labels speak of; `current` (rows,) are the
-    labels that were learned from.
+    labels that were learned from. `reading` trains models of other sides' labels, where it may.
     """
 
     task: Task
     given: Labels
     current: Labels
     predictions: Predictions
+    reading: Reading | None = None
 
     @property
     def labels(self) -> Labels:

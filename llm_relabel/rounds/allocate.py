@@ -38,7 +38,8 @@ Believed = Callable[[Sequence[LabelIssue]], Beliefs]
 class Allocation:
     """A job's rule of which issues are worth a call.
 
-    `stopped` tells why the calls of the round at hand ended before its issues and its budget did.
+    `stopped` tells why the calls of the round at hand ended before its issues and its budget did;
+    `slow` is whether what is asked takes hours, so that it is asked all at once.
     """
 
     def __init__(self, prepared: Prepared) -> None:
@@ -59,8 +60,8 @@ class Allocation:
         # Everything is asked anyway, so its order does not matter; a cap may cut it short.
         self._ranks = limited or isinstance(judge.max_cost, float)
         # A batch takes hours and people take days, so they are asked all at once.
-        slow = any(member.batch or member.provider == PEOPLE for member in judge.members)
-        self._learns = limited and not slow
+        self.slow = any(member.batch or member.provider == PEOPLE for member in judge.members)
+        self._learns = limited and not self.slow
         self.stopped: dict[str, Any] = {}
 
     def parts(
@@ -116,10 +117,7 @@ class Allocation:
             }
             return []
         rows = np.array([issue.row for issue in issues], dtype=np.int64)
-        worth = expected_gains(
-            beliefs, current, predicted, rows, judge=self._prepared.job.judge.member_names[0],
-            policy=self._policy, severity=self._severity,
-        )  # fmt: skip
+        worth = self._gains(beliefs, current, predicted, rows)
         order = np.argsort(-worth, kind="stable")
         if value is not None:
             price = self._price(rows)
@@ -135,6 +133,26 @@ class Allocation:
                     "price": round(float(price[best]), 8),
                 }
         return [issues[place] for place in order.tolist()]
+
+    def ranked(
+        self, issues: Sequence[LabelIssue], beliefs: Beliefs, current: Labels, predicted: Labels
+    ) -> list[LabelIssue]:
+        """All the issues, those first whose verdict is expected to mend most."""
+        rows = np.array([issue.row for issue in issues], dtype=np.int64)
+        worth = self._gains(beliefs, current, predicted, rows)
+        return [issues[place] for place in np.argsort(-worth, kind="stable").tolist()]
+
+    def price(self, rows: NDArray[np.int64]) -> float:
+        """US dollars that asking about one of these rows costs on average, about."""
+        return float(self._price(rows).mean())
+
+    def _gains(
+        self, beliefs: Beliefs, current: Labels, predicted: Labels, rows: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        return expected_gains(
+            beliefs, current, predicted, rows, judge=self._prepared.job.judge.member_names[0],
+            policy=self._policy, severity=self._severity, given=self._prepared.given,
+        )  # fmt: skip
 
     def _noise(self, beliefs: Beliefs, current: Labels) -> float:
         """The share of wrong labels that all evidence believes in, where judged rows are decided.

@@ -25,6 +25,7 @@ STOOD_BY = (
     "the small model predicted this label before any was repaired, and the embedded judge sees "
     "only what that model sees"
 )
+BEYOND = ("drawn", "extended")
 # Items of a label that must not all lose it without a person's look.
 FEWEST_OF_A_LABEL = 3
 HELD_BACK = "held back: the spot-checks do not prove that such changes do more good than harm"
@@ -38,6 +39,7 @@ class Decided:
     decisions: list[Decision] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     by_item: list[tuple[list[Decision], Opinion | None]] = field(default_factory=list)
+    judged: list[LabelIssue] = field(default_factory=list)
     at_odds: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     sources: SourceFacts | None = None
     frozen: int = 0
@@ -54,9 +56,10 @@ class Decided:
         judged = actions.total()
         replaced, abstained = actions.pop("replace", 0), actions.pop("abstain", 0)
         failed = actions.pop("failed", 0)
+        beyond = sum(issue.reason in BEYOND for issue in self.judged)
         return replace(
             tally, judged=judged, replaced=replaced, abstained=abstained, failed=failed,
-            kept=actions.total(), deferred=tally.flagged - judged, revised=revised,
+            kept=actions.total(), deferred=tally.flagged - (judged - beyond), revised=revised,
             frozen=self.frozen, reasons=reasons, sources=self.sources,
         )  # fmt: skip
 
@@ -146,6 +149,8 @@ class Deciding:
         decided.sources = SourceFacts(
             accuracy_believed={name: round(a, 4) for name, a in beliefs.accuracy.items()},
             model_weight=round(beliefs.model_weight, 3),
+            view=beliefs.view,
+            lean=None if beliefs.lean is None else round(beliefs.lean, 3),
             doubts=tuple(beliefs.warnings),
             spot_checks=audited.facts if audited is not None else None,
         )
@@ -269,6 +274,8 @@ class Deciding:
     ) -> None:
         task = self._prepared.task
         decided.decisions += decisions
+        if opinion is not None:
+            decided.judged.append(issue)
         decided.by_item.append((decisions, opinion))
         label = policies.new_label(task, issue.current_label, decisions)
         if label == issue.current_label:

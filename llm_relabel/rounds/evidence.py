@@ -11,9 +11,17 @@ from llm_relabel.run_folder.lines import latest
 
 
 def believed_by(
-    work: Work, number: int, predicted: Predicted, only: Collection[str] | None = None
+    work: Work,
+    number: int,
+    predicted: Predicted,
+    only: Collection[str] | None = None,
+    *,
+    alike: bool = False,
 ) -> tuple[dict[str, JudgeVotes], Beliefs]:
-    """What was said by round `number`, in that round of `only` these ids, and what follows."""
+    """What was said by round `number`, in that round of `only` these ids, and what follows.
+
+    `alike` holds given labels and verdicts against each other by models of the same rows.
+    """
     run, numbers = work.run, range(1, number + 1)
     said = gather(
         [
@@ -26,4 +34,4 @@ def believed_by(
         work.prepared.task,
         work.prepared.row_of,
     )
-    return said, believe(predicted, said)
+    return said, believe(predicted, said, alike=alike)

@@ -14,6 +14,7 @@ from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files import journal
 from llm_relabel.prepared import Prepared
 from llm_relabel.records import LabelIssue
+from llm_relabel.rounds.beyond import drawn_issues
 from llm_relabel.rounds.state import RoundState, Work
 from llm_relabel.run_folder.lines import issue_line
 from llm_relabel.units import Labels, differs, has_label
@@ -92,9 +93,13 @@ def stage(work: Work, state: RoundState) -> RoundState:
         (issue_line(issue, text.as_py()) for issue, text in zip(issues, texts, strict=True)),
     )
     doubted = {issue.row for issue in issues if issue.reason != "low_quality"}
+    drawn = drawn_issues(work.prepared, predicted, issues, open_rows) if state.number == 1 else []
+    if work.reading is not None and drawn:
+        work.reading.drawn = {issue.row for issue in drawn}
     return replace(
         state,
         issues=tuple(issues),
+        drawn=tuple(drawn),
         doubted=state.doubted | doubted,
         tally=replace(state.tally, flagged=len(issues), gold=_measured(work, rows, predicted)),
     )

@@ -1,23 +1,30 @@
-"""Stage 3: the flagged issues are judged, part after part, as far as they are worth it."""
+"""Stage 3: the flagged issues are judged, part after part, as far as they are worth it; then the
+rows drawn among the others, and as many more as pay."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isinf
+from typing import Any
 
 from llm_relabel.errors import Paused
 from llm_relabel.evidence import policies
+from llm_relabel.evidence.beliefs import Beliefs
 from llm_relabel.evidence.predicted import Predicted
+from llm_relabel.judge.asking import Watch
 from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.people.answers import confirmed_labels
 from llm_relabel.records import LabelIssue
 from llm_relabel.rounds import pilot
 from llm_relabel.rounds.ask import AskPlanner
+from llm_relabel.rounds.beyond import CAREFUL, Extension, unflagged, write_beyond
 from llm_relabel.rounds.controls import ControlPool
 from llm_relabel.rounds.evidence import believed_by
 from llm_relabel.rounds.state import RoundState, Work
 from llm_relabel.rounds.waves import Judged
+from llm_relabel.run_folder.lines import latest
 from llm_relabel.units import has_label
 
 PILOT = "pilot.json"
@@ -26,55 +33,120 @@ PILOT = "pilot.json"
 def stage(work: Work, state: RoundState) -> RoundState:
     """Ask about the round's issues; a pause is kept in what was judged."""
     assert state.predicted is not None
-    judged = _judged(work, state, state.predicted)
+    round_ = _Round(work, state, state.predicted)
+    judged = round_.flagged()
     stopped = work.allocation.stopped or None
-    return replace(state, judged=judged, tally=replace(state.tally, stopped=stopped))
+    beyond = round_.beyond(judged)
+    return replace(state, judged=judged, tally=replace(state.tally, stopped=stopped, beyond=beyond))
 
 
-def _judged(work: Work, state: RoundState, predicted: Predicted) -> Judged:
-    prepared, deciding, number = work.prepared, work.deciding, state.number
-    names = {
-        judge.name: prepared.labels_sha256(deciding.current)
-        for judge in work.judges
-        if not judge.repeatable
-    }
-    planner = AskPlanner(prepared, number, predicted, names)
-    trusted = has_label(deciding.current)
-    trusted[[issue.row for issue in state.issues]] = False
-    evidence = RoundEvidence(
-        model=work.model,
-        labels=deciding.current,
-        trusted=trusted,
-        groups=prepared.dataset.groups,
-        number=number,
-    )
-    open_issues = [issue for issue in state.issues if _can_change(work, state, issue)]
-    first, watch = list[LabelIssue](), None
-    if number == 1 and (work.pilot_size is not None or (work.run.path / PILOT).exists()):
-        foreseen = work.allocation.foreseen(open_issues, predicted)
-        found = pilot.load(work.run.path / PILOT)
-        if found is None:
-            return _pilot(work, planner, foreseen, evidence)
-        first = pilot.draw(foreseen, found.judged, prepared.job.seed)
-        if prepared.job.judge.breakers.replacement is not None:
-            watch = pilot.ReplacementWatch(found, open_issues, prepared.job.judge.breakers).hear
-    pool = ControlPool(
-        state.issues, deciding.current, confirmed_labels(work.run, prepared.task, number)
-    )
-    # The pilot's issues, which mostly are none, and the journals of the round.
-    judged = work.judging.judge(planner, first, evidence, watch=watch, pool=pool)
-    for part in work.allocation.parts(
-        open_issues,
-        state.asked,
-        lambda done: believed_by(work, number, predicted, {issue.id for issue in done})[1],
-        deciding.without_spot_checks,
-        predicted.labels,
-        done=first,
-    ):
-        if judged.pause is not None:
-            break
-        judged.add(work.judging.judge(planner, part, evidence, watch=watch, pool=pool))
-    return judged
+class _Round:
+    """What one round asks."""
+
+    def __init__(self, work: Work, state: RoundState, predicted: Predicted) -> None:
+        self._work, self._state, self._predicted = work, state, predicted
+        prepared, deciding, number = work.prepared, work.deciding, state.number
+        names = {
+            judge.name: prepared.labels_sha256(deciding.current)
+            for judge in work.judges
+            if not judge.repeatable
+        }
+        self._planner = AskPlanner(prepared, number, predicted, names)
+        trusted = has_label(deciding.current)
+        trusted[[issue.row for issue in state.issues]] = False
+        self._evidence = RoundEvidence(
+            model=work.model,
+            labels=deciding.current,
+            trusted=trusted,
+            groups=prepared.dataset.groups,
+            number=number,
+        )
+        self._pool = ControlPool(
+            state.issues, deciding.current, confirmed_labels(work.run, prepared.task, number)
+        )
+
+    def flagged(self) -> Judged:
+        """What came of the label issues."""
+        work, state, predicted = self._work, self._state, self._predicted
+        prepared, pilot_path = work.prepared, work.run.path / PILOT
+        open_issues = [issue for issue in state.issues if _can_change(work, state, issue)]
+        first, watch = list[LabelIssue](), None
+        if state.number == 1 and (work.pilot_size is not None or pilot_path.exists()):
+            foreseen = work.allocation.foreseen(open_issues, predicted)
+            found = pilot.load(pilot_path)
+            if found is None:
+                return _pilot(work, self._planner, foreseen, self._evidence)
+            first = pilot.draw(foreseen, found.judged, prepared.job.seed)
+            breakers = prepared.job.judge.breakers
+            if breakers.replacement is not None:
+                watch = pilot.ReplacementWatch(found, open_issues, breakers).hear
+        # The pilot's issues, which mostly are none, and the journals of the round.
+        judged = self._ask(first, watch)
+        for part in work.allocation.parts(
+            open_issues,
+            state.asked,
+            self._believed,
+            work.deciding.without_spot_checks,
+            predicted.labels,
+            done=first,
+        ):
+            if judged.pause is not None:
+                break
+            judged.add(self._ask(part, watch))
+        return judged
+
+    def beyond(self, judged: Judged) -> Mapping[str, Any] | None:
+        """Ask about the drawn rows and those that the run extends to, and add what came of them
+        to `judged`. What was done, and why no more; None where nothing was drawn."""
+        work, state, predicted = self._work, self._state, self._predicted
+        prepared, deciding = work.prepared, work.deciding
+        if judged.pause is not None or not state.drawn:
+            return None
+        drawn = list(state.drawn)[: self._affordable(state.drawn)]
+        before = len(judged.issues)
+        judged.add(self._ask(drawn))
+        told: dict[str, Any] = {"drawn": len(drawn)}
+        if prepared.job.detect.extend and drawn and judged.pause is None:
+            open_rows = ~prepared.dataset.locked
+            open_rows[list(deciding.frozen | deciding.answered_by_people)] = False
+            rows = unflagged(predicted, (*state.issues, *drawn), open_rows)
+            current = deciding.without_spot_checks
+            extension = Extension(prepared, work.allocation, predicted, current)
+            for part in extension.parts(
+                rows, drawn, judged.issues, lambda done: self._believed(done, alike=True),
+                self._affordable, asked=state.asked,
+            ):  # fmt: skip
+                judged.add(self._ask(part))
+                if judged.pause is not None:
+                    break
+            told |= {"extended": len(judged.issues) - before - len(drawn), **extension.stopped}
+        write_beyond(work, state.number, judged.issues[before:])
+        return told
+
+    def _ask(self, part: Sequence[LabelIssue], watch: Watch | None = None) -> Judged:
+        return self._work.judging.judge(
+            self._planner, part, self._evidence, watch=watch, pool=self._pool
+        )
+
+    def _believed(self, done: Sequence[LabelIssue], *, alike: bool = False) -> Beliefs:
+        only = {issue.id for issue in done}
+        return believed_by(self._work, self._state.number, self._predicted, only, alike=alike)[1]
+
+    def _affordable(self, issues: Sequence[LabelIssue]) -> int:
+        """How many of these the money cap holds, those that were answered before it included."""
+        run, number, room = self._work.run, self._state.number, self._work.judges.budget.room
+        verdicts = latest(run.verdicts(number))
+        costs = [verdict.cost or 0.0 for verdict in verdicts.values()]
+        mean = CAREFUL * sum(costs) / max(1, len({v.id for v in verdicts.values()}))
+        if isinf(room) or not mean:
+            return len(issues)
+        answered = {verdict.id for verdict in verdicts.values()}
+        left = room / mean
+        for count, issue in enumerate(issues):
+            left -= issue.id not in answered
+            if left < 0:
+                return count
+        return len(issues)
 
 
 def _can_change(work: Work, state: RoundState, issue: LabelIssue) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from llm_relabel.audit import Audited
 from llm_relabel.evidence.predicted import Predicted
+from llm_relabel.evidence.views import Reading
 from llm_relabel.judge.seam import Judges
 from llm_relabel.models import SmallModel
 from llm_relabel.prepared import Prepared
@@ -24,7 +25,8 @@ class Work:
     """What all rounds of one process work with: opened once, the same in every round.
 
     `deciding` holds the current labels. `model_steps` passes the small model's progress on to the
-    step that is under way. `pilot_size` is how many issues of the first round to judge before
+    step that is under way. `reading` trains models of any side's labels, None where the job has
+    its own predictions. `pilot_size` is how many issues of the first round to judge before
     stopping with a projection, None: all.
     """
 
@@ -38,6 +40,7 @@ class Work:
     deciding: Deciding
     results: Results
     progress: Progress
+    reading: Reading | None = None
     pilot_size: int | None = None
 
 
@@ -48,7 +51,7 @@ class RoundState:
     `earlier` are the tallies of the rounds before; `audits` what spot-checks made of each round
     that was decided, this one included. Over all rounds so far, `asked` are the ids that had an
     opinion, `answered_rows` the rows that some judge gave an answer of, `doubted` those that were
-    flagged for more than a low quality.
+    flagged for more than a low quality. `drawn` are rows that nobody doubts, to be judged too.
     """
 
     number: int
@@ -60,6 +63,7 @@ class RoundState:
     doubted: frozenset[int] = frozenset()
     predicted: Predicted | None = None
     issues: tuple[LabelIssue, ...] = ()
+    drawn: tuple[LabelIssue, ...] = ()
     judged: Judged | None = None
     decided: Decided | None = None
 

@@ -20,11 +20,15 @@ class SourceFacts:
 
     `accuracy_believed` is how often each is right, 0..1, without a guarantee; `model_weight` above
     1 says that the small model was too modest; `spot_checks_to_settle` foresees how many would
-    certify the labels, where none did.
+    certify the labels, where none did. `view` is whose small model explained best what all said,
+    `lean` (log-odds) how much the texts vouch for the verdicts where they differ from the given
+    labels, below 0 for the given labels, None where too little is known.
     """
 
     accuracy_believed: Mapping[str, float]
     model_weight: float
+    view: str = "current"
+    lean: float | None = None
     doubts: tuple[str, ...] = ()
     spot_checks: SpotCheckFacts | None = None
     spot_checks_to_settle: int | None = None
@@ -35,6 +39,8 @@ class SourceFacts:
         return {
             "accuracy_believed": dict(self.accuracy_believed),
             "model_weight": self.model_weight,
+            "view": self.view,
+            "lean": self.lean,
             "doubts": list(self.doubts),
             **({"spot_checks": self.spot_checks.as_json()} if self.spot_checks else {}),
             **({"spot_checks_to_settle": self.spot_checks_to_settle} if self.foreseen else {}),
@@ -47,8 +53,9 @@ class RoundTally:
 
     `deferred` were flagged and not judged: over the budget, or nothing a verdict could change.
     `revised` were changed by the evidence as a whole, without a verdict in this round; `frozen`
-    came back to a label they had left, and are not touched again. `reasons` say why verdicts
-    abstained or failed.
+    came back to a label they had left, and are not touched again. `beyond` counts what was judged
+    beyond the flagged, `drawn` at random and `extended` to, with `why` no more. `reasons` say why
+    verdicts abstained or failed.
 
     `model` are the small model's own figures: what it is, its score on `data.dev`; `dev_after` that
     score on the labels after the round. `stopped` is why no further call was worth it. `gold`,
@@ -66,6 +73,7 @@ class RoundTally:
     deferred: int = 0
     revised: int = 0
     frozen: int = 0
+    beyond: Mapping[str, Any] | None = None
     reasons: Mapping[str, int] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     stopped: Mapping[str, Any] | None = None
@@ -82,6 +90,10 @@ class RoundTally:
             f"{self.replaced:,} replaced, {self.kept:,} kept, {self.abstained:,} abstained, "
             f"{self.failed:,} failed"
         )
+        if self.beyond is not None:
+            text += f"; of the judged {self.beyond['drawn']:,} drawn at random"
+            if self.beyond.get("extended"):
+                text += f" and {self.beyond['extended']:,} beyond them"
         if self.revised:
             text += f"; {self.revised:,} more changed without a new verdict"
         after = self.gold.get("labels_after")
@@ -92,6 +104,7 @@ class RoundTally:
     def as_json(self) -> dict[str, Any]:
         """The round as `summary.json` holds it."""
         facts = {
+            "beyond": self.beyond,
             "stopped": self.stopped,
             "sources": self.sources.as_json() if self.sources is not None else None,
             "controls": self.controls,

@@ -97,11 +97,12 @@ def predictions_of(work: Work, number: int) -> Predicted:
     path = work.run.round(number) / "predictions.parquet"
     # A round that is being decided again changes the labels that it had predictions of.
     current = work.deciding.current.copy()
-    saved = load_saved(path, work.prepared, current)
-    if saved is not None:
-        return saved
-    title = f"Round {number}: small model, out of fold"
-    with work.model_steps.to(work.progress.step(title)):
-        predicted = train(work.prepared, work.model, current)
-        save_predictions(path, work.prepared, predicted)
-    return predicted
+    predicted = load_saved(path, work.prepared, current)
+    if predicted is None:
+        title = f"Round {number}: small model, out of fold"
+        with work.model_steps.to(work.progress.step(title)):
+            predicted = train(work.prepared, work.model, current)
+            save_predictions(path, work.prepared, predicted)
+    if work.reading is not None:
+        work.reading.remember(current, predicted.predictions)
+    return replace(predicted, reading=work.reading)

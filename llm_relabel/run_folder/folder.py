@@ -196,11 +196,12 @@ class RunFolder:
         return [made for made in self._of(number).decisions.read() if made is not None]
 
     def excerpts(self, ids: Collection[str]) -> dict[str, str]:
-        """The start of the text of these items, from the issues of all rounds, by id."""
+        """The start of the text of these items, from what all rounds asked about, by id."""
         for path in self.path.glob("round-*/issues.jsonl"):
             number = path.parent.name.removeprefix("round-")
             if number.isdecimal():  # no folder that a person put there
                 self.flagged(int(number))
+                self._of(int(number)).beyond.read()
         return {item_id: self._texts[item_id] for item_id in ids if item_id in self._texts}
 
     def _flagged(self, line: Mapping[str, Any]) -> str:
@@ -247,6 +248,7 @@ class _RoundJournals:
         )
         self.verdicts = KeptJournal(folder / "verdicts.jsonl", verdict_of, verdict_line)
         self.issues = KeptJournal(folder / "issues.jsonl", flagged)
+        self.beyond = KeptJournal(folder / "beyond.jsonl", flagged)
         self.decisions = KeptJournal(folder / "decisions.jsonl", replaced)
 
 
