@@ -167,7 +167,13 @@ def believe(
     def posterior_in(told: Labels) -> NDArray[np.float32]:
         return belief_in(units, posterior, task.codes(units, told))
 
-    doubts = tuple(doubts_of(predicted, judges, accuracy))
+    learned = None if weighed.verdict_labels is None else (verdicts, weighed.verdict_labels)
+    doubts = tuple(
+        doubts_of(
+            predicted, judges, accuracy, lean=weighed.lean, learned=learned,
+            belief=_belief_in_changes(given, labels, posterior_in(labels), answered),
+        )
+    )  # fmt: skip
     return Beliefs(
         task=task,
         units=units,
@@ -197,6 +203,14 @@ def majority(said: Mapping[str, JudgeVotes], rows: int) -> Labels:
             if label is not None:
                 votes.setdefault(row, []).append(label)
     return column_of(rows, {row: max(told, key=told.count) for row, told in votes.items()})
+
+
+def _belief_in_changes(
+    given: Labels, labels: Labels, belief: NDArray[np.float32], answered: NDArray[np.bool_]
+) -> float | None:
+    """The mean belief in the labels that would change where a judge answered; None: none would."""
+    changed = answered & has_label(given) & differs(given, labels)
+    return float(belief[changed].mean()) if changed.any() else None
 
 
 def _accuracy(units: Units, posterior: NDArray[np.float32], codes: Codes) -> float:

@@ -22,6 +22,13 @@ LITTLE_SKILL = 0.2
 # How often a judge is believed to be right, below which it is a weak witness.
 OFTEN_WRONG = 2 / 3
 FEWEST_JUDGED = 50
+# A lean (views.py) below which the verdicts are overruled wherever it matters, so that a weak
+# judge does no harm.
+OVERRULED = -2.5
+# Between these leans the texts do not tell which side is right more often; it is a doubt where the
+# changed labels are believed less than SURE, too. With OVERRULED chosen on the recorded judges of
+# evals/sets.py.
+UNTOLD, SURE = (-1.5, 0.75), 0.9
 FEWEST_OF_A_SIDE = 20  # a test by fewer would find nothing in a good judge either
 
 
@@ -71,7 +78,7 @@ def too_thin_to_agree(
     """
     labeled = has_label(model.given)
     if is_one_choice(model.task) and labeled.sum() >= FEWEST_JUDGED:
-        skill = _kappa(model)
+        skill = _kappa(model, model.given, model.labels)
         if skill < NO_SKILL:
             return f"the small model does not know these labels (kappa {skill:.2f}, out of fold)"
     for name, said in judges.items():
@@ -88,26 +95,46 @@ def too_thin_to_agree(
 
 
 def doubts_of(
-    model: Predicted, judges: Mapping[str, Labels], accuracy: Mapping[str, float]
+    model: Predicted,
+    judges: Mapping[str, Labels],
+    accuracy: Mapping[str, float],
+    *,
+    lean: float | None = None,
+    learned: tuple[Labels, Labels] | None = None,
+    belief: float | None = None,
 ) -> Iterator[str]:
     """The doubts in words. `judges` maps each to what it said, `accuracy` to how often it is
-    believed to be right."""
+    believed to be right.
+
+    `lean` is how much the texts vouch for the verdicts, where that is known; `learned` then holds
+    the verdicts and what a model of them predicts, and `belief` is the mean belief in the labels
+    that would change, None where none would.
+    """
     given, predicted = model.given, model.labels
     labeled = has_label(given)
+    followed = lean is None or lean > OVERRULED
+    if lean is not None and UNTOLD[0] < lean < UNTOLD[1] and belief is not None and belief < SURE:
+        yield (
+            "the texts hardly tell whether the given labels or the verdicts are right more often, "
+            f"and the changed labels are believed in only {belief:.0%}: spot-checks would tell"
+        )
     votes = {
         name: told
         for name, told in judges.items()
         if (has_label(told) & labeled).sum() >= FEWEST_JUDGED
     }
     for name in votes:
-        if accuracy[name] < OFTEN_WRONG:
+        if followed and accuracy[name] < OFTEN_WRONG:
             yield (
                 f"all evidence together believes {name} right in only {accuracy[name]:.0%} of its "
                 "answers: it is a weak witness"
             )
     if not is_one_choice(model.task):
         return
-    if labeled.sum() >= FEWEST_JUDGED and (skill := _kappa(model)) < LITTLE_SKILL:
+    skill = _kappa(model, given, predicted)
+    if learned is not None:
+        skill = max(skill, _kappa(model, *learned))
+    if labeled.sum() >= FEWEST_JUDGED and skill < LITTLE_SKILL:
         yield (
             f"the small model hardly knows these labels (kappa {skill:.2f}, out of fold): it "
             "finds few of the wrong ones and its agreement with a judge means little"
@@ -116,13 +143,13 @@ def doubts_of(
         spoken = has_label(told) & labeled
         third = differs(told, given) & differs(told, predicted) & spoken
         share = third.sum() / spoken.sum()
-        if share > THIRD_LABEL:
+        if share > THIRD_LABEL and followed:
             yield (
                 f"{name} names neither the given nor the predicted label in {share:.0%} of its "
                 "answers: either it is often wrong or most of these labels are, and without "
                 "spot-checks nothing tells which"
             )
-        elif _ignores_the_evidence(model, told):
+        elif lean is None and _ignores_the_evidence(model, told):
             yield (
                 f"{name} sides with the small model as often where that is unsure as where it is "
                 "sure: its answers go with nothing else that is known, so nothing speaks for them"
@@ -134,10 +161,12 @@ def _codes(model: Predicted, labels: Labels) -> NDArray[np.int32]:
     return model.task.codes(model.units, labels)
 
 
-def _kappa(model: Predicted) -> float:
-    """Cohen's kappa of the predictions with the labels."""
-    both, classes = has_label(model.given), len(model.task.names)
-    a, b = (_codes(model, labels)[both] for labels in (model.given, model.labels))
+def _kappa(model: Predicted, labels: Labels, predicted: Labels) -> float:
+    """Cohen's kappa of predictions with the labels that they were learned from."""
+    both, classes = has_label(labels), len(model.task.names)
+    a, b = (_codes(model, each)[both] for each in (labels, predicted))
+    if not len(a):
+        return 0.0
     shares = [np.bincount(codes, minlength=classes) / len(codes) for codes in (a, b)]
     chance = float(shares[0] @ shares[1])
     return float(((a == b).mean() - chance) / max(1 - chance, 1e-9))

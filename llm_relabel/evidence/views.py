@@ -80,12 +80,14 @@ class Weighed:
 
     `fused` is the fusion under the best `view`, before `lean` is applied; `lean` is how much more
     a verdict counts than the given label where they differ, as a log-odds each way: above 0 the
-    texts vouch for the verdicts. None where too little is known to say.
+    texts vouch for the verdicts. None where too little is known to say. `verdict_labels` (rows,)
+    are what a model of the verdicts predicts, where there is one.
     """
 
     fused: FusedUnits
     view: str
     lean: float | None
+    verdict_labels: Labels | None = None
 
 
 def weigh(
@@ -117,7 +119,8 @@ def weigh(
         return plain
     task = reading.task
     given_view = task.beliefs(units, reading.view(reading.given))
-    verdict_view = task.beliefs(units, reading.view(verdicts))
+    learned = reading.view(verdicts)
+    verdict_view = task.beliefs(units, learned)
     found = {
         GIVEN_SIDE: under(given_view),
         VERDICT_SIDE: under(verdict_view),
@@ -137,7 +140,8 @@ def weigh(
         same = reading.given.copy()
         same[~has_label(verdicts)] = None
         side = likelihood(under(task.beliefs(units, reading.view(same))))
-    return Weighed(found[best], best, LEANING * (fits[VERDICT_SIDE] - side))
+    lean = LEANING * (fits[VERDICT_SIDE] - side)
+    return Weighed(found[best], best, lean, learned.labels)
 
 
 def leaned(posterior: Floats, given: Codes, verdicts: Codes, lean: float) -> Floats:
