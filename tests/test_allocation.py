@@ -19,7 +19,7 @@ from toy_judge import right_answer
 
 import llm_relabel as lr
 from llm_relabel.config.definitions import load_definitions
-from llm_relabel.evidence import beliefs
+from llm_relabel.evidence import views
 from llm_relabel.evidence.beliefs import Beliefs
 from llm_relabel.evidence.fusion import FusedUnits
 from llm_relabel.evidence.gains import expected_gains, severities
@@ -116,13 +116,13 @@ def test_the_evidence_is_fitted_once_a_part_and_once_to_decide(
     uneven: toy.Work, monkeypatch: pytest.MonkeyPatch, budget: int, parts: int
 ) -> None:
     fits: list[int] = []
-    really = beliefs.fuse_units
+    really = views.fuse_units
 
     def counted(units: Units, *rest: Any) -> FusedUnits:
         fits.append(len(units))
         return really(units, *rest)
 
-    monkeypatch.setattr(beliefs, "fuse_units", counted)
+    monkeypatch.setattr(views, "fuse_units", counted)
     uneven.write_job(rounds=1, detect={"budget": budget, "quality": 0.99})
     lr.relabel(uneven.job)
     assert len(asked(uneven)) == budget

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from llm_relabel.evidence.doubts import constant_answers, doubts_of, too_thin_to_agree
 from llm_relabel.evidence.opinions import combine_votes
 from llm_relabel.evidence.predicted import Predicted
-from llm_relabel.evidence.views import leaned, weigh
+from llm_relabel.evidence.views import CURRENT_SIDE, leaned, weigh
 from llm_relabel.files.journal import write_whole
 from llm_relabel.records import Verdict
 from llm_relabel.tasks import Task
@@ -73,8 +73,8 @@ class Beliefs:
     confusions: tuple[Mapping[str, tuple[NDArray[np.float64], float]], ...]
     model_weight: float
     warnings: tuple[str, ...]
-    view: str
-    lean: float | None
+    view: str = CURRENT_SIDE
+    lean: float | None = None
     too_thin: str | None = None
 
     def overruled(self, labels: Labels) -> NDArray[np.bool_]:
