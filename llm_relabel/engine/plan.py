@@ -21,8 +21,9 @@ from llm_relabel.progress import Progress, Relay, Silent
 from llm_relabel.prompts.builder import describe_messages
 from llm_relabel.prompts.fit import ANSWER_TOKENS, estimated_tokens
 from llm_relabel.records import Ask, LabelIssue, Message, Tokens
-from llm_relabel.rounds.allocate import Allocation
+from llm_relabel.rounds.allocate import Allocation, budget_left
 from llm_relabel.rounds.ask import AskPlanner
+from llm_relabel.rounds.beyond import drawn_issues, unflagged
 from llm_relabel.rounds.controls import ControlPool
 from llm_relabel.rounds.flag import flag
 from llm_relabel.rounds.train import train
@@ -77,12 +78,13 @@ class Plan:
     """What a run would ask and cost. Counts are of round 1.
 
     `flagged` of `rows` are label issues, by `reasons`; `pairs` are (current label, predicted label,
-    count) in words, the most frequent first. `asked` issues are put to the `judge`, at most in
-    `rounds` rounds; `stopped` says why not more. `too_long` items are longer than the judge is
-    shown (`shown_tokens`), and the small model reads `in_windows` texts in parts. `calls` are by
-    judge, those of LLMs only; `all_calls` counts them, of which `extra` by purpose. `questions`
-    wait for people, at most where `questions_at_most`. `prompts` are (id, prompt as it would be
-    sent); `worst` issues in words where no LLM judges.
+    count) in words, the most frequent first. `asked` items are put to the `judge`, at most in
+    `rounds` rounds; `stopped` says why not more. `drawn` of them nobody doubts; they may lead the
+    run on to up to `further` more, which cost about as much each. `too_long` items are longer than
+    the judge is shown (`shown_tokens`), and the small model reads `in_windows` texts in parts.
+    `calls` are by judge, those of LLMs only; `all_calls` counts them, of which `extra` by purpose.
+    `questions` wait for people, at most where `questions_at_most`. `prompts` are (id, prompt as it
+    would be sent); `worst` issues in words where no LLM judges.
     """
 
     warnings: tuple[str, ...]
@@ -92,6 +94,8 @@ class Plan:
     pairs: tuple[tuple[str, str, int], ...]
     judge: str
     asked: int
+    drawn: int
+    further: int
     rounds: int
     stopped: str | None
     too_long: int
@@ -139,6 +143,8 @@ class Plan:
         ]
         if self.stopped is not None:
             lines.append(f"It stops there: {self.stopped}.")
+        if self.drawn:
+            lines.append(self._beyond())
         if self.too_long:
             lines.append(
                 f"{self.too_long:,} items are longer than judge.max_item_tokens "
@@ -156,6 +162,21 @@ class Plan:
         if self.worst:
             lines += ["", "The worst label issues:", *(f"  {issue}" for issue in self.worst)]
         return "\n".join(lines)
+
+    def _beyond(self) -> str:
+        text = (
+            f"{self.drawn:,} of these items nobody doubts: they were drawn at random and show what "
+            "flagging misses and which side the texts vouch for (detect.sample)."
+        )
+        if not self.further:
+            return text
+        money = ""
+        if self.cost and self.asked:
+            money = f", about ${self.cost * self.further / self.asked:.2f} more"
+        return text + (
+            f" Where they show that it pays, the run goes on to up to {self.further:,} further "
+            f"items{money}, within detect.budget and judge.max_cost (detect.extend)."
+        )
 
     def _projection(self) -> list[str]:
         people = list[str]()
@@ -193,7 +214,15 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
     issues, predicted = first_issues(prepared, progress=progress)
     policy = policies.resolved_policy(job)
     open_issues = [issue for issue in issues if policies.can_change(policy, issue)]
-    chosen = allocation.foreseen(open_issues, predicted)
+    open_rows = ~prepared.dataset.locked
+    drawn = drawn_issues(prepared, predicted, issues, open_rows)
+    chosen = [*allocation.foreseen(open_issues, predicted), *drawn]
+    further = 0
+    if drawn and job.detect.extend:
+        further = len(unflagged(predicted, [*issues, *drawn], open_rows))
+        if job.detect.budget is not None:
+            left = budget_left(job.detect.budget, len(prepared.dataset), len(chosen))
+            further = min(further, max(0, left))
     planner = AskPlanner(prepared, 1, predicted)
     asks = planner.first_wave(chosen, ControlPool(issues, prepared.given))
     first = [ask for ask in asks if ask.purpose == "label"]
@@ -210,6 +239,8 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
         pairs=tuple((old, new, count) for (old, new), count in pairs.most_common(SHOWN)),
         judge=judges.first.name,
         asked=len(first),
+        drawn=len(drawn),
+        further=further,
         rounds=job.rounds,
         stopped=allocation.stopped["why"] if allocation.stopped else None,
         too_long=_too_long(prepared, chosen),

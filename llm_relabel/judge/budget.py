@@ -55,6 +55,7 @@ class Budget:
         self.spent = max(spent, ledger.found if ledger is not None else 0.0)
         self.lost = self.spent - spent
         self._ledger = ledger
+        self.refusals: set[str] = set()  # the reasons of calls that were not let through
         self._promised = 0.0
         self._in_flight = 0
         self._waiting: list[asyncio.Future[None]] = []
@@ -64,10 +65,12 @@ class Budget:
         while not self.try_reserve(worst):
             if self._in_flight == 0:
                 assert self.cap is not None
-                raise Paused(
+                reason = (
                     f"the next call could cost ${worst:.4f} and ${self.spent:.4f} of "
                     f"max_cost ${self.cap:.2f} is spent; raise judge.max_cost to go on"
                 )
+                self.refusals.add(reason)
+                raise Paused(reason)
             room = asyncio.get_running_loop().create_future()
             self._waiting.append(room)
             await room

@@ -209,6 +209,11 @@ def _by_parent(prepared: Prepared) -> NDArray[np.float64]:
     return severities(names, {name: each.parent for name, each in labels.items()})
 
 
+def budget_left(budget: int | float, rows: int, asked: int) -> int:
+    """How many more items the run's budget holds, a count or a share of `rows`."""
+    return (int(budget * rows) if isinstance(budget, float) else budget) - asked
+
+
 def within_budget(
     issues: list[LabelIssue], budget: int | float | None, rows: int, asked_before: set[str]
 ) -> list[LabelIssue]:
@@ -219,7 +224,7 @@ def within_budget(
     """
     if budget is None:
         return issues
-    left = (int(budget * rows) if isinstance(budget, float) else budget) - len(asked_before)
+    left = budget_left(budget, rows, len(asked_before))
     chosen = []
     for issue in issues:
         if issue.id in asked_before:

@@ -36,8 +36,6 @@ SHARE_OF_BUDGET = 0.2
 # the job does not say what a mended label is worth. It was set as what a call should bring at
 # least, not fitted: 1% to 5% ask the same of most recorded judges of evals/sets.py.
 WORTH_A_CALL = 0.02
-# A call is taken to cost this much more than the calls before did, so that the money cap holds.
-CAREFUL = 1.5
 
 Beyond = Literal["drawn", "extended"]
 
@@ -122,14 +120,12 @@ class Extension:
         drawn: Sequence[LabelIssue],
         done: Sequence[LabelIssue],
         believed: Callable[[Sequence[LabelIssue]], Beliefs],
-        affordable: Callable[[Sequence[LabelIssue]], int],
         *,
         asked: Collection[str],
     ) -> Iterator[list[LabelIssue]]:
         """Parts of `rows`, while the part before (first: the `drawn` rows) paid.
 
-        `believed` gives the beliefs by the verdicts on the issues it is called with; `affordable`
-        how many of some issues the money cap still holds.
+        `believed` gives the beliefs by the verdicts on the issues it is called with.
         """
         done, last = list(done), list(drawn)
         left = as_issues(self._prepared, self._predicted, rows, "extended")
@@ -144,10 +140,6 @@ class Extension:
             part = within_budget(ranked, budget, len(self._prepared.dataset), counted)[:size]
             if not part:
                 self.stopped = {"why": "detect.budget is used up"}
-                return
-            part = part[: affordable(part)]
-            if not part:
-                self.stopped = {"why": "judge.max_cost holds no further call"}
                 return
             yield part
             done += part

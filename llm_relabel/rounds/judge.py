@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isinf
 from typing import Any
 
 from llm_relabel.errors import Paused
@@ -19,15 +18,15 @@ from llm_relabel.people.answers import confirmed_labels
 from llm_relabel.records import LabelIssue
 from llm_relabel.rounds import pilot
 from llm_relabel.rounds.ask import AskPlanner
-from llm_relabel.rounds.beyond import CAREFUL, Extension, unflagged, write_beyond
+from llm_relabel.rounds.beyond import Extension, unflagged, write_beyond
 from llm_relabel.rounds.controls import ControlPool
 from llm_relabel.rounds.evidence import believed_by
 from llm_relabel.rounds.state import RoundState, Work
 from llm_relabel.rounds.waves import Judged
-from llm_relabel.run_folder.lines import latest
 from llm_relabel.units import has_label
 
 PILOT = "pilot.json"
+CAPPED = "capped"  # in what is told of the rows beyond: the money cap ended it
 
 
 def stage(work: Work, state: RoundState) -> RoundState:
@@ -36,6 +35,9 @@ def stage(work: Work, state: RoundState) -> RoundState:
     round_ = _Round(work, state, state.predicted)
     judged = round_.flagged()
     stopped = work.allocation.stopped or None
+    spent = any(each.beyond is not None and CAPPED in each.beyond for each in state.earlier)
+    if spent and str(judged.pause) in work.judges.budget.refusals:
+        stopped, judged.pause = {"why": str(judged.pause)}, None
     beyond = round_.beyond(judged)
     return replace(state, judged=judged, tally=replace(state.tally, stopped=stopped, beyond=beyond))
 
@@ -102,24 +104,29 @@ class _Round:
         prepared, deciding = work.prepared, work.deciding
         if judged.pause is not None or not state.drawn:
             return None
-        drawn = list(state.drawn)[: self._affordable(state.drawn)]
-        before = len(judged.issues)
-        judged.add(self._ask(drawn))
-        told: dict[str, Any] = {"drawn": len(drawn)}
-        if prepared.job.detect.extend and drawn and judged.pause is None:
+        before, told = len(judged.issues), dict[str, Any]()
+        told["drawn"] = len(state.drawn)
+        judged.add(self._ask(state.drawn))
+        if prepared.job.detect.extend and judged.pause is None:
             open_rows = ~prepared.dataset.locked
             open_rows[list(deciding.frozen | deciding.answered_by_people)] = False
-            rows = unflagged(predicted, (*state.issues, *drawn), open_rows)
-            current = deciding.without_spot_checks
-            extension = Extension(prepared, work.allocation, predicted, current)
+            rows = unflagged(predicted, (*state.issues, *state.drawn), open_rows)
+            extension = Extension(
+                prepared, work.allocation, predicted, deciding.without_spot_checks
+            )
             for part in extension.parts(
-                rows, drawn, judged.issues, lambda done: self._believed(done, alike=True),
-                self._affordable, asked=state.asked,
+                rows, state.drawn, judged.issues,
+                lambda done: self._believed(done, alike=True), asked=state.asked,
             ):  # fmt: skip
                 judged.add(self._ask(part))
                 if judged.pause is not None:
                     break
-            told |= {"extended": len(judged.issues) - before - len(drawn), **extension.stopped}
+            asked = len(judged.issues) - before - len(state.drawn)
+            told |= {"extended": asked, **extension.stopped}
+        if str(judged.pause) in work.judges.budget.refusals:
+            # What is asked beyond the flagged rows may use the money up, and that is no pause.
+            told |= {"why": str(judged.pause), CAPPED: True}
+            judged.pause = None
         write_beyond(work, state.number, judged.issues[before:])
         return told
 
@@ -131,22 +138,6 @@ class _Round:
     def _believed(self, done: Sequence[LabelIssue], *, alike: bool = False) -> Beliefs:
         only = {issue.id for issue in done}
         return believed_by(self._work, self._state.number, self._predicted, only, alike=alike)[1]
-
-    def _affordable(self, issues: Sequence[LabelIssue]) -> int:
-        """How many of these the money cap holds, those that were answered before it included."""
-        run, number, room = self._work.run, self._state.number, self._work.judges.budget.room
-        verdicts = latest(run.verdicts(number))
-        costs = [verdict.cost or 0.0 for verdict in verdicts.values()]
-        mean = CAREFUL * sum(costs) / max(1, len({v.id for v in verdicts.values()}))
-        if isinf(room) or not mean:
-            return len(issues)
-        answered = {verdict.id for verdict in verdicts.values()}
-        left = room / mean
-        for count, issue in enumerate(issues):
-            left -= issue.id not in answered
-            if left < 0:
-                return count
-        return len(issues)
 
 
 def _can_change(work: Work, state: RoundState, issue: LabelIssue) -> bool:
