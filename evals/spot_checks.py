@@ -21,6 +21,7 @@ import os
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,7 @@ from llm_relabel.audit import AuditEvidence, Audits, certify, choose
 from llm_relabel.config.definitions import load_definitions
 from llm_relabel.config.job import load_job
 from llm_relabel.evidence.beliefs import JudgeVotes, believe
+from llm_relabel.evidence.views import Reading
 from llm_relabel.people.sampling import allocate, strata_of
 from llm_relabel.prepared import prepare
 from llm_relabel.rounds.train import train
@@ -70,16 +72,27 @@ def evidence_of(name: str) -> list[tuple[str, Remembering, Labels]]:
         given, gold = prepared.given, prepared.gold
         assert gold is not None
         model = prepared.small_model(lambda _done, _total: None)
-        first = train(prepared, model, given)
+        reading = Reading(prepared.task, given, model.out_of_fold)
+        first = replace(train(prepared, model, given), reading=reading)
+        reading.remember(given, first.predictions)
         doubted_first = differs(given, first.labels)
         for judge, answers in one.answers.items():
             said = JudgeVotes({prepared.row_of[i]: (label, None) for i, label in answers.items()})
             doubted = JudgeVotes({r: t for r, t in said.answers.items() if doubted_first[r]})
             fused = believe(first, {judge: doubted}).labels
-            second = train(prepared, model, fused)
+            # The views are made here once, so that draws need no model.
+            own = Reading(prepared.task, given, model.out_of_fold)
+            own.remember(given, first.predictions)
+            second = replace(train(prepared, model, fused), reading=own)
             both = doubted_first | differs(fused, second.labels)
+            believe(second, {judge: said})
+            own.learn = _nothing_more
             found.append((judge, Remembering(second, {judge: said}, both), gold))
     return found
+
+
+def _nothing_more(_labels: Labels) -> Any:
+    raise AssertionError("every view was made before")
 
 
 def draw(evidence: AuditEvidence, gold: Labels, size: int, rng: np.random.Generator) -> Audits:
