@@ -62,6 +62,30 @@ def test_measures_equal_a_recount_from_the_files(work: toy.Work) -> None:
     assert sum(entry["count"] for entry in facts["sets"]) == facts["changes_in_all"]
 
 
+def test_filled_and_repaired_rows_are_told_apart(work: toy.Work) -> None:
+    rows = [json.loads(line) for line in work.data.read_text().splitlines()]
+    for row in rows[:9]:
+        row["label"] = None
+    work.write_rows(rows)
+    lr.relabel(work.job)
+    facts, page, markdown = forms(work.run_folder)
+    after, truth = work.labels(), [toy.truth(row) for row in range(toy.ROWS)]
+    apart = facts["measures"]["by_origin"]
+    assert apart["filled"]["rows"] == 9
+    filled = sum(a == t for a, t in zip(after[:9], truth[:9], strict=True)) / 9
+    assert apart["filled"]["labels_after"]["value"] == filled
+    before = sum(toy.given(row) == truth[row] for row in range(9, toy.ROWS)) / (toy.ROWS - 9)
+    assert apart["repaired"]["labels_before"]["value"] == before
+    assert "Of 9 that had none, now filled" in markdown
+    assert "Of these, filled" in page
+    # The judge is always right, the labels are not: the stratum is told beside its figures.
+    known = facts["judges"][0]["against_gold"]
+    assert known["given_labels"]["value"] < known["accuracy"]["answered_only"]["value"] == 1
+    assert known["against_labels"] == "better than the labels"
+    assert "better than the labels" in markdown
+    assert "better than the labels" in page
+
+
 def test_the_curve_starts_before_and_ends_after(work: toy.Work) -> None:
     lr.relabel(work.job)
     facts, _, _ = forms(work.run_folder)

@@ -66,6 +66,7 @@ def run_measures(
         "labels_before": measured_figure(task, given, gold).as_json(),
         "labels_after": measured_figure(task, final, gold).as_json(),
         "difference": gained_figure(task, given, final, gold).as_json(),
+        "by_origin": _by_origin(task, given, final, gold),
         "fixed": better,
         "broken": worse,
         "wrong_to_wrong": counts["wrong_to_wrong"],
@@ -80,6 +81,27 @@ def run_measures(
         "flagging": by_round[0]["flagging"] if rounds else None,
         "rounds": by_round,
         "curve": measured_by_calls(task, gold, rounds),
+    }
+
+
+def _by_origin(task: Task, given: Labels, final: Labels, gold: Labels) -> dict[str, Any] | None:
+    """Rows that had a label (repaired) and rows that had none (filled), apart; None where all had
+    one: filling is not repairing, and a mean over both says little of either."""
+    known, had = has_label(gold), has_label(given)
+    if not (known & ~had).any():
+        return None
+    repaired, filled = gold.copy(), gold.copy()
+    repaired[~had], filled[had] = None, None
+    return {
+        "repaired": {
+            "rows": int((known & had).sum()),
+            "labels_before": measured_figure(task, given, repaired).as_json(),
+            "labels_after": measured_figure(task, final, repaired).as_json(),
+        },
+        "filled": {
+            "rows": int((known & ~had).sum()),
+            "labels_after": measured_figure(task, final, filled).as_json(),
+        },
     }
 
 
@@ -123,12 +145,13 @@ def calls_saved(rows: int, each_item: float, calls: int) -> dict[str, Any]:
 
 
 def judge_against_gold(
-    right: NDArray[np.bool_], confidence: NDArray[np.float64], asked: int
-) -> dict[str, Any]:
+    right: NDArray[np.bool_], confidence: NDArray[np.float64], asked: int,
+    given_right: NDArray[np.bool_],
+) -> dict[str, Any]:  # fmt: skip
     """One judge on the items with gold that it was asked about.
 
     `right` and `confidence` (answered,), NaN where none is stated; `asked` counts abstained and
-    failed items too.
+    failed items too. `given_right` (answered,) is whether the given label was right there.
     """
     found: dict[str, Any] = {
         "asked": asked,
@@ -137,6 +160,8 @@ def judge_against_gold(
             "abstained_wrong": share(int(right.sum()), asked).as_json(),
             "answered_only": share(int(right.sum()), len(right)).as_json(),
         },
+        "given_labels": share(int(given_right.sum()), len(given_right)).as_json(),
+        "against_labels": _stands(int(right.sum()) - int(given_right.sum()), len(right)),
     }
     told = stated.count_stated(confidence, right, asked)
     if told is not None:
@@ -147,6 +172,13 @@ def judge_against_gold(
             "reliability": stated.reliability(told),
         }
     return found
+
+
+def _stands(ahead: int, of: int) -> str:
+    """How a judge stands against the given labels of the same items, in one of three strata."""
+    if ahead > 0:
+        return "better than the labels"
+    return "up to ten points worse" if ahead >= -0.1 * of else "far worse than the labels"
 
 
 def scored(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from llm_relabel.agreement import proportion
 from llm_relabel.agreement.run_measures import calls_saved, judge_against_gold
 from llm_relabel.records import Verdict
 from llm_relabel.report.reading import RunRead
+from llm_relabel.units import differs
 
 DECIDING = ("label", "panel", "escalation")
 CONTROLS = ("repeat_consistency", "planted_kept", "confirmed_wrong")
@@ -106,6 +107,9 @@ def _against_gold(read: RunRead, judge: str) -> dict[str, Any] | None:
         for key, verdict in answered.items()
     ]
     confidence = [np.nan if v.confidence is None else v.confidence for v in answered.values()]
+    rows = [read.row_of[key] for key in answered]
+    given_right = ~differs(read.given[rows], read.gold[rows])
     return judge_against_gold(
-        np.array(right, dtype=np.bool_), np.array(confidence, dtype=np.float64), len(last)
-    )
+        np.array(right, dtype=np.bool_), np.array(confidence, dtype=np.float64), len(last),
+        given_right,
+    )  # fmt: skip

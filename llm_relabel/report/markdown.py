@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -61,10 +61,22 @@ def _gold(facts: Facts) -> list[str]:
         f"{found['fixed']:,} fixed, {found['broken']:,} broken, {found['wrong_to_wrong']:,} "
         f"changed from wrong to wrong, {found['missed']:,} missed ({found['missed_unflagged']:,} "
         f"never flagged, {found['missed_kept']:,} flagged and kept).",
+        *_by_origin(found),
         *([f"A change that made a difference fixed a label with a probability of at least "
            f"{percent(bound)} (one-sided 95% bound)."] if bound is not None else []),
         "Trusted labels measure the result; they decide nothing.",
     ]  # fmt: skip
+
+
+def _by_origin(measures: Mapping[str, Any]) -> list[str]:
+    if (apart := measures["by_origin"]) is None:
+        return []
+    repaired, filled = apart["repaired"], apart["filled"]
+    return [
+        f"Of {repaired['rows']:,} that had a label: before {measured(repaired['labels_before'])}, "
+        f"after {measured(repaired['labels_after'])}. Of {filled['rows']:,} that had none, now "
+        f"filled: {measured(filled['labels_after'])}.",
+    ]
 
 
 def _rounds(facts: Facts) -> list[str]:
@@ -140,9 +152,11 @@ def _judges(facts: Facts) -> list[str]:
         if (known := judge["against_gold"]) is not None:
             right.append(
                 f"- {_code(judge['model'])} was right on "
-                f"{measured(known['accuracy']['answered_only'])} of the doubtful items that it "
+                f"{measured(known['accuracy']['answered_only'])} of the items that it "
                 f"answered, and on {measured(known['accuracy']['abstained_wrong'])} of all it was "
-                "asked about, silence counted wrong"
+                "asked about, silence counted wrong; the given labels of those that it answered "
+                f"were right on {measured(known['given_labels'])}: it is "
+                f"{known['against_labels']}"
             )
     lines = ["", "## Judges, cost and time", "", *_table(header, rows, "l" + "r" * 11)]
     totals = facts.totals

@@ -128,6 +128,15 @@ def headline(
         of = f"of {measures['rows']:,} rows with a trusted label"
         add(f"{title(measures)} before", measures["labels_before"], of)
         add(f"{title(measures)} after", measures["labels_after"], of)
+        if (apart := measures["by_origin"]) is not None:
+            add(
+                "Of these, repaired",
+                apart["repaired"]["labels_after"],
+                f"of {apart['repaired']['rows']:,} rows that had a label, "
+                f"{told(apart['repaired']['labels_before']['value'], measures)} before",
+            )
+            add("Of these, filled", apart["filled"]["labels_after"],
+                f"of {apart['filled']['rows']:,} rows that had none")  # fmt: skip
         change = measures["difference"]
         if change["value"] is not None:
             found.append({
