@@ -106,6 +106,7 @@ def measure(one: RecordedSet, model: str, folder: Path) -> dict[str, Any]:
                      "after": accuracy(after, had)["value"]},
         "filled": {"rows": len(gold) - len(had),
                    "right": sum(after[i] == gold[i] for i in gold.keys() - had.keys())},
+        "believed": summary["believed"]["after"],
         "rows": len(one.rows), "doubts": list(summary["doubts"]),
         "calls": {"judge_alone": len(answers), "cleanlab": 0,
                   "ours": sum(r["judged"] for r in summary["rounds"]) - not_recorded},
@@ -138,6 +139,13 @@ def strata_of(results: list[dict[str, Any]]) -> dict[str, Any]:
             "gained_warned": sum(g > 1e-9 and w for g, w in zip(gain, warned, strict=True)),
         }
     return found
+
+
+def believed_too_high(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """How far the belief in the labels, without a spot-check, was above the truth."""
+    high = np.array([r["believed"] - r["ours"]["value"] for r in results if r["set"] not in APART])
+    return {"judges": len(high), "middle": float(np.median(high)),
+            "p90": float(np.quantile(high, 0.9)), "too_low": int((high < 0).sum())}  # fmt: skip
 
 
 def _measured(case: tuple[str, str]) -> dict[str, Any]:
@@ -184,7 +192,13 @@ def main() -> None:
     )
     keep(
         "relabeling",
-        {"about": about, "means": means, "strata": strata_of(results), "results": results},
+        {
+            "about": about,
+            "means": means,
+            "strata": strata_of(results),
+            "believed_too_high": believed_too_high(results),
+            "results": results,
+        },
         markdown,
     )
     if not all(r["recount_agrees"] for r in results):
@@ -206,6 +220,12 @@ def _strata(results: list[dict[str, Any]]) -> str:
         f"{100 * r['repaired']['after']:.1f}, filled "
         f"{100 * r['filled']['right'] / r['filled']['rows']:.1f}"
         for r in filled
+    )
+    high = believed_too_high(results)
+    apart += (
+        f".\n\nWhat the run believed of its labels (`believed`) was {100 * high['middle']:.0f} "
+        f"points too high in the middle case, {100 * high['p90']:.0f} in the worst tenth, and too "
+        f"low with {high['too_low']} of {high['judges']} judges"
     )
     return (
         f"Without {' and '.join(APART)}:\n\n" + table(header, rows)

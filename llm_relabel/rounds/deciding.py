@@ -149,6 +149,8 @@ class Deciding:
         decided.sources = SourceFacts(
             accuracy_believed={name: round(a, 4) for name, a in beliefs.accuracy.items()},
             model_weight=round(beliefs.model_weight, 3),
+            believed_before=_mean(beliefs.belief_in(self._prepared.given)),
+            believed_after=_mean(beliefs.belief_in(self.current)),
             view=beliefs.view,
             lean=None if beliefs.lean is None else round(beliefs.lean, 3),
             doubts=tuple(beliefs.warnings),
@@ -324,6 +326,10 @@ def _as_people_say(
         replace(decision, source="human", why="a person answered so, blind")
         for decision in policies.decide_fused(issue, opinion, task, label, 1.0)
     ]
+
+
+def _mean(belief: NDArray[np.float32]) -> float:
+    return round(float(belief.mean()), 4) if len(belief) else 0.0
 
 
 def _because(why: str, decisions: list[Decision]) -> list[Decision]:

@@ -65,6 +65,7 @@ def make_summary(
         "gated": bool((checked or {}).get("gate")),
         "spot_checks": checked,
         "min_precision": prepared.job.decide.min_precision,
+        "believed": sources.get("believed"),
         "spot_checks_to_settle": sources.get("spot_checks_to_settle"),
         # Where people's answers decided, nobody need guess any more.
         "doubts": [] if people_decided else sources.get("doubts", []),

@@ -20,13 +20,17 @@ class SourceFacts:
 
     `accuracy_believed` is how often each is right, 0..1, without a guarantee; `model_weight` above
     1 says that the small model was too modest; `spot_checks_to_settle` foresees how many would
-    certify the labels, where none did. `view` is whose small model explained best what all said,
+    certify the labels, where none did. `believed_before` and `believed_after` are the mean belief,
+    0..1, in the labels as they came and as the round leaves them, a missing one believed 0: what
+    the sources make each other believe, and no measurement. `view` is whose small model explained best what all said,
     `lean` (log-odds) how much the texts vouch for the verdicts where they differ from the given
     labels, below 0 for the given labels, None where too little is known.
     """
 
     accuracy_believed: Mapping[str, float]
     model_weight: float
+    believed_before: float
+    believed_after: float
     view: str = "current"
     lean: float | None = None
     doubts: tuple[str, ...] = ()
@@ -39,6 +43,7 @@ class SourceFacts:
         return {
             "accuracy_believed": dict(self.accuracy_believed),
             "model_weight": self.model_weight,
+            "believed": {"before": self.believed_before, "after": self.believed_after},
             "view": self.view,
             "lean": self.lean,
             "doubts": list(self.doubts),
