@@ -26,7 +26,7 @@ def test_the_last_round_is_decided_again_without_a_call(big: toy.Work) -> None:
     assert before["gated"] is False
     assert before["spot_checks"] is None
     page = (big.run_folder / "report.md").read_text()
-    assert "Ungated" in page
+    assert "Nobody has looked at a sample" in page
     asks = [big.lines(f"round-{n}/asks.jsonl") for n in (1, 2)]
     review(big, 80)
     lr.relabel(big.job)
@@ -214,7 +214,7 @@ def test_locked_rows_are_not_certified(big: toy.Work) -> None:
     assert big.summary["spot_checks"]["certificate"]["rows"] == open_rows < ROWS
     report = (big.run_folder / "report.md").read_text(encoding="utf-8")
     assert f"of the {open_rows} rows that are not locked" in report
-    assert "residual noise" in report
+    assert "Labels still wrong, as the spot-checks certify" in report
     assert "Clopper" in report
 
 

@@ -104,7 +104,10 @@ def test_a_run_waits_for_people_and_goes_on_with_their_answers(
     assert (summary["status"], summary["policy"], summary["cost"]) == ("done", "replace", 0)
     assert summary["judge"]["is_llm"] is False
     assert "wait for people" not in command("status", "run")[1]
-    assert "answers decide and certify nothing" in command("report", "run")[1]
+    assert (
+        "answers decide, and nothing measures how many labels are right"
+        in command("report", "run")[1]
+    )
     changes = work.lines("changes.jsonl")
     assert {(line["source"], line["judge"]) for line in changes} == {("judge", "people")}
     assert {line["why"] for line in changes} == {"answered by ann"}

@@ -156,7 +156,7 @@ def test_nothing_changed(work: toy.Work) -> None:
     answers(work, label=toy.given)
     lr.relabel(work.job)
     facts, page, _ = forms(work.run_folder)
-    assert "Nothing was changed: the judge, under the policy, kept all" in told(facts)
+    assert "Nothing was changed: after the judge's answers all of the" in told(facts)
     assert facts["changes"] == facts["sets"] == []
     assert facts["measures"]["fixed_of_changed"]["value"] is None
     assert 'id="changes"' not in page
@@ -181,7 +181,9 @@ def test_everything_changed_to_one_class(work: toy.Work) -> None:
         assert words in told(facts)
     assert facts["measures"] is None
     assert "Every label was changed" in markdown
-    assert facts["by_class"][0] == {"label": "fruit", "before": 0, "after": toy.ROWS}
+    assert facts["by_class"][0] == {
+        "label": "fruit", "before": 0, "left": 0, "came": toy.ROWS, "after": toy.ROWS,
+    }  # fmt: skip
 
 
 def test_nothing_flagged(work: toy.Work) -> None:

@@ -78,7 +78,7 @@ def test_without_script_everything_is_shown(browser: Any, page_file: Path) -> No
         assert shown.page.locator("#changes tbody tr").count() == len(facts["changes"])
         assert shown.page.locator("#changes tbody tr").last.is_visible()
         assert shown.page.locator("#finder").is_hidden()
-        assert shown.page.locator("figure svg").count() >= 8
+        assert shown.page.locator("figure svg").count() >= 7
         for heading in ("Headline", "What the run did", "What changed", "The small model",
                         "The most confusable definitions", "Provenance"):  # fmt: skip
             assert shown.page.get_by_role("heading", name=heading, exact=True).is_visible()

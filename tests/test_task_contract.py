@@ -405,7 +405,8 @@ def test_labels_in_words_neither_run_nor_break_a_line(case: Case, tmp_path: Path
                 "cost_unaccounted": 0.0, "rolled_back": 0,
                 "judge": {"is_llm": True, "model": "m"}},
         sets=sets, sets_in_all=len(sets), changes=changes, changes_in_all=len(changes),
-        by_class=[{"label": word, "before": 1, "after": 2} for word in words],
+        by_class=[{"label": word, "before": 1, "left": 0, "came": 1, "after": 2}
+                  for word in words],
     )  # fmt: skip
     shown = as_markdown(facts)
     assert "\n# head" not in shown

@@ -38,3 +38,4 @@ def evaluate_(
     )  # fmt: skip
     say(found.markdown)
     say(f"Written to {found.path}: agreement.md, agreement.json, answers.jsonl")
+    say(found.conclusion)

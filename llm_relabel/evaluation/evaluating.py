@@ -23,6 +23,7 @@ from llm_relabel.evaluation.asking import (
     open_desk,
     variant_of,
 )
+from llm_relabel.evaluation.conclusion import GIVEN, MODEL, conclusion
 from llm_relabel.evaluation.figures import answers_of, compare
 from llm_relabel.evaluation.gold_set import GoldSet, read_gold
 from llm_relabel.evidence.predicted import Predicted
@@ -38,8 +39,6 @@ from llm_relabel.rounds.train import load_saved, train
 from llm_relabel.tasks import is_one_choice
 from llm_relabel.units import label_json
 
-GIVEN, MODEL = "given labels", "small model"
-
 
 @dataclass(frozen=True)
 class Agreement:
@@ -47,6 +46,11 @@ class Agreement:
 
     path: Path
     figures: Mapping[str, Any]
+
+    @property
+    def conclusion(self) -> str:
+        """Who wins, by how much, and whether that is proved, in one sentence."""
+        return str(self.figures["conclusion"])
 
     @property
     def markdown(self) -> str:
@@ -220,6 +224,7 @@ class _Evaluation:
             "identity": prepared.identity(),
             "versions": versions(),
         }
+        figures["conclusion"] = conclusion(figures)
         write_lines(self._folder / writing.ANSWERS, self._lines)
         writing.write(self._folder, figures)
         return Agreement(self._folder, figures)

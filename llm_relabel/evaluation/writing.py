@@ -49,6 +49,7 @@ def _lines(figures: Mapping[str, Any]) -> Iterator[str]:
         "bias-corrected bootstrap for the rest. `right` counts an abstention as wrong; `right "
         "when answered` leaves it out."
     )
+    yield f"\n**{_cell(figures['conclusion'])}**"
     for warning in figures["warnings"]:
         yield f"\nWarning: {warning}"
     if figures["items"] and len(_used(figures)) == 1:

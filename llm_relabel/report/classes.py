@@ -17,16 +17,21 @@ NO_LABEL = "(no label)"
 
 
 def by_class(read: RunRead) -> list[dict[str, Any]]:
-    """Rows of each class before and after, in definition order; classes without any left out."""
-    before, after = (_counts(read, labels).sum(0) for labels in (read.given, read.final))
+    """Rows of each class before and after, and how many left it and came to it, in definition
+    order; classes without any left out."""
+    old, new = (_counts(read, labels) for labels in (read.given, read.final))
+    left, came = np.maximum(old - new, 0).sum(0), np.maximum(new - old, 0).sum(0)
+    before, after = old.sum(0), new.sum(0)
     found = [
-        {"label": name, "before": int(before[c]), "after": int(after[c])}
+        {"label": name, "before": int(before[c]), "left": int(left[c]), "came": int(came[c]),
+         "after": int(after[c])}
         for c, name in enumerate(read.names)
-    ]
+    ]  # fmt: skip
+    had, has = has_label(read.given), has_label(read.final)
     found.append({
         "label": NO_LABEL,
-        "before": int((~has_label(read.given)).sum()),
-        "after": int((~has_label(read.final)).sum()),
+        "before": int((~had).sum()), "left": int((~had & has).sum()),
+        "came": int((had & ~has).sum()), "after": int((~has).sum()),
     })  # fmt: skip
     return [entry for entry in found if entry["before"] or entry["after"]]
 

@@ -99,6 +99,8 @@ def _rounds(facts: Facts) -> list[str]:
 def _sets(facts: Facts) -> list[str]:
     if not facts.sets:
         return []
+    if facts.flows:
+        return _flows(facts)
     lines = ["", "## The largest sets of changes", ""]
     if facts.sets_in_all > len(facts.sets):
         lines += [f"{len(facts.sets)} of {facts.sets_in_all:,} sets; the rest is in "
@@ -116,6 +118,16 @@ def _sets(facts: Facts) -> list[str]:
             if example["why"]:
                 lines.append(f"    *{_plain(example['why'])}*")
     return lines
+
+
+def _flows(facts: Facts) -> list[str]:
+    rows = [(_code(e["label"]), e["before"], e["left"], e["came"], e["after"]) for e in facts.flows]
+    return [
+        "", "## The labels that most rows left or came to", "",
+        f"The changes make {facts.sets_in_all:,} sets from one label to another, most of a few "
+        "rows; the sets are in changes.jsonl.", "",
+        *_table(("label", "before", "left", "came", "after"), rows, "lrrrr"),
+    ]  # fmt: skip
 
 
 def _by_class(facts: Facts) -> list[str]:

@@ -37,6 +37,17 @@ def sets_of_changes(read: RunRead) -> tuple[list[dict[str, Any]], int]:
     return found, len(by_pair)
 
 
+def flows(
+    by_class: list[dict[str, Any]], sets: list[dict[str, Any]], sets_in_all: int, changes: int
+) -> list[dict[str, Any]]:
+    """The labels that most rows left or came to, where the largest sets are a small part of all
+    changes and say little; else none."""
+    if sets_in_all <= SETS or 2 * sum(entry["count"] for entry in sets) >= changes:
+        return []
+    moved = [entry for entry in by_class if entry["left"] or entry["came"]]
+    return sorted(moved, key=lambda entry: -(entry["left"] + entry["came"]))[:SETS]
+
+
 def changes_shown(read: RunRead) -> list[dict[str, Any]]:
     """Up to `CHANGES_SHOWN` changes: of every set some, in turn, the largest sets first."""
     waiting = [iter(lines) for lines in _by_pair(read).values()]

@@ -9,6 +9,17 @@ from llm_relabel.agreement import proportion
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.measure import title, told
 
+# How labels are decided, in words that need no manual.
+WAYS = {
+    "keep": "keeping every label",
+    "replace": "following the judge",
+    "replace doubted": "following the judge on doubtful rows",
+    "agree": "following the judge where the small model agrees",
+    "fuse": "weighing all evidence",
+    "fuse doubted": "weighing all evidence on doubtful rows",
+    "pool": "weights fitted to the spot-checks",
+}
+
 
 def percent(value: float | None) -> str:
     """A share of 0..1 as people write it."""
@@ -109,64 +120,86 @@ def certified(checked: Mapping[str, Any] | None, rows: int) -> list[dict[str, st
     }]  # fmt: skip
 
 
-def headline(
-    measures: Mapping[str, Any] | None,
-    saved: Mapping[str, Any] | None,
-    judges: list[dict[str, Any]],
-    controls: list[dict[str, Any]],
-) -> list[dict[str, str]]:
-    """The figures to read first: `title`, `value`, its 95% `interval`, and what is `said` of it."""
+def against_gold(measures: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """What trusted labels measure: `title`, `value`, its 95% `interval`, and what is `said`."""
     found: list[dict[str, str]] = []
+    if measures is None:
+        return found
+    of = f"of {measures['rows']:,} rows with a trusted label"
+    _add(found, f"{title(measures)} before", measures["labels_before"], of)
+    _add(found, f"{title(measures)} after", measures["labels_after"], of)
+    if (apart := measures["by_origin"]) is not None:
+        _add(
+            found,
+            "Of these, repaired",
+            apart["repaired"]["labels_after"],
+            f"of {apart['repaired']['rows']:,} rows that had a label, "
+            f"{told(apart['repaired']['labels_before']['value'], measures)} before",
+        )
+        _add(found, "Of these, filled", apart["filled"]["labels_after"],
+             f"of {apart['filled']['rows']:,} rows that had none")  # fmt: skip
+    change = measures["difference"]
+    if change["value"] is not None:
+        found.append({
+            "title": "Difference",
+            "value": told(change["value"], change, signed=True).replace("%", " points"),
+            "interval": interval(change).replace("%", " points"),
+            "said": f"{measures['fixed']:,} fixed, {measures['broken']:,} broken",
+        })  # fmt: skip
+    _add(found, "Changes that fixed", measures["fixed_of_changed"],
+         "of those that fixed or broke a label")  # fmt: skip
+    flagging = measures["flagging"]
+    if flagging is not None:
+        _add(
+            found,
+            "Doubts that were right",
+            flagging["precision"],
+            "of the labels doubted in round 1 so many were wrong",
+        )
+        _add(
+            found,
+            "Wrong labels doubted",
+            flagging["recall"],
+            "of the wrong labels so many were doubted in round 1",
+        )
+        _add(found, "Ranking of doubtful labels", flagging["average_precision"],
+             "average precision: 100% puts every wrong label before every right one")  # fmt: skip
+    return found
 
-    def add(name: str, figure: Mapping[str, Any] | None, said: str) -> None:
-        if figure is not None and figure.get("value", figure.get("rate")) is not None:
-            value = figure["value"] if "value" in figure else figure["rate"]
-            found.append({"title": name, "value": told(value, figure), "interval": interval(figure),
-                          "said": said})  # fmt: skip
 
-    if measures is not None:
-        of = f"of {measures['rows']:,} rows with a trusted label"
-        add(f"{title(measures)} before", measures["labels_before"], of)
-        add(f"{title(measures)} after", measures["labels_after"], of)
-        if (apart := measures["by_origin"]) is not None:
-            add(
-                "Of these, repaired",
-                apart["repaired"]["labels_after"],
-                f"of {apart['repaired']['rows']:,} rows that had a label, "
-                f"{told(apart['repaired']['labels_before']['value'], measures)} before",
-            )
-            add("Of these, filled", apart["filled"]["labels_after"],
-                f"of {apart['filled']['rows']:,} rows that had none")  # fmt: skip
-        change = measures["difference"]
-        if change["value"] is not None:
-            found.append({
-                "title": "Difference",
-                "value": told(change["value"], change, signed=True).replace("%", " points"),
-                "interval": interval(change).replace("%", " points"),
-                "said": f"{measures['fixed']:,} fixed, {measures['broken']:,} broken",
-            })  # fmt: skip
-        add("Changes that fixed", measures["fixed_of_changed"],
-            "of those that fixed or broke a label")  # fmt: skip
-        flagging = measures["flagging"]
-        if flagging is not None:
-            add("Flags that were right", flagging["precision"], "precision of flagging, round 1")
-            add("Wrong labels flagged", flagging["recall"], "recall of flagging, round 1")
-            add("Ranking of doubtful labels", flagging["average_precision"],
-                "average precision of flagging, round 1")  # fmt: skip
+def judging(judges: list[dict[str, Any]], controls: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """How often judges answered, and what the controls say of them."""
+    found: list[dict[str, str]] = []
     for judge in judges[:2]:
         if judge["questions"]:
-            add("Questions answered", proportion(judge["answered"], judge["questions"]),
-                _silent(judge))  # fmt: skip
+            _add(found, "Questions answered", proportion(judge["answered"], judge["questions"]),
+                 _silent(judge))  # fmt: skip
     if controls:
         newest = controls[-1]
-        add("Same answer again", newest.get("repeat_consistency"), "of questions put twice")
-        add("Planted wrong labels kept", newest.get("planted_kept"), "lower is better")
-        add("Wrong on confirmed rows", newest.get("confirmed_wrong"), "lower is better")
-    if saved is not None and saved["saved"] is not None:
-        by_people = bool(judges) and judges[0]["model"] == PEOPLE
-        found.append({
-            "title": "Questions saved" if by_people else "Calls saved",
-            "value": percent(saved["saved"]), "interval": "",
-            "said": f"{saved['calls']:,} instead of about {saved['everything']:,} for every row",
-        })  # fmt: skip
+        _add(found, "Same answer again", newest.get("repeat_consistency"), "of questions put twice")
+        _add(found, "Planted wrong labels kept", newest.get("planted_kept"), "lower is better")
+        _add(found, "Wrong on confirmed rows", newest.get("confirmed_wrong"), "lower is better")
     return found
+
+
+def calls_saved(
+    saved: Mapping[str, Any] | None, judges: list[dict[str, Any]]
+) -> list[dict[str, str]]:
+    """Calls against asking about every row."""
+    if saved is None or saved["saved"] is None:
+        return []
+    by_people = bool(judges) and judges[0]["model"] == PEOPLE
+    return [{
+        "title": "Questions saved" if by_people else "Calls saved",
+        "value": percent(saved["saved"]), "interval": "",
+        "said": f"{saved['calls']:,} instead of about {saved['everything']:,} for every row",
+    }]  # fmt: skip
+
+
+def _add(
+    found: list[dict[str, str]], name: str, figure: Mapping[str, Any] | None, said: str
+) -> None:
+    if figure is not None and figure.get("value", figure.get("rate")) is not None:
+        value = figure["value"] if "value" in figure else figure["rate"]
+        found.append({"title": name, "value": told(value, figure), "interval": interval(figure),
+                      "said": said})  # fmt: skip

@@ -47,6 +47,7 @@ def make_summary(
         "task": prepared.job.task,
         "rows": len(prepared.dataset),
         "changed": changed,
+        "missing_before": int((~has_label(prepared.given)).sum()),
         "missing_labels": int((~has_label(final)).sum()),
         "rounds": [tally.as_json() for tally in rounds],
         "calls": sum(verdict.calls for verdict in verdicts),

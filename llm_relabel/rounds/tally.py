@@ -22,9 +22,9 @@ class SourceFacts:
     1 says that the small model was too modest; `spot_checks_to_settle` foresees how many would
     certify the labels, where none did. `believed_before` and `believed_after` are the mean belief,
     0..1, in the labels as they came and as the round leaves them, a missing one believed 0: what
-    the sources make each other believe, and no measurement. `view` is whose small model explained best what all said,
-    `lean` (log-odds) how much the texts vouch for the verdicts where they differ from the given
-    labels, below 0 for the given labels, None where too little is known.
+    the sources make each other believe, and no measurement. `view` is whose small model explained
+    best what all said, `lean` (log-odds) how much the texts vouch for the verdicts where they
+    differ from the given labels, below 0 for the given labels, None where too little is known.
     """
 
     accuracy_believed: Mapping[str, float]
