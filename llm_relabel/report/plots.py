@@ -178,7 +178,7 @@ def _rounds(facts: Facts) -> str | None:
                 left = [done + count for done, count in zip(left, counts, strict=True)]
         ax.set_ylim(len(names) - 0.4, -0.6)
         _from_zero(ax, max(left))
-        ax.set_xlabel("flagged rows")
+        ax.set_xlabel("rows")
         if any(left):
             ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=5, columnspacing=1,
                       handlelength=1, borderpad=0)  # fmt: skip

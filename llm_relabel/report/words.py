@@ -186,7 +186,7 @@ def calls_saved(
     saved: Mapping[str, Any] | None, judges: list[dict[str, Any]]
 ) -> list[dict[str, str]]:
     """Calls against asking about every row."""
-    if saved is None or saved["saved"] is None:
+    if saved is None or not saved["saved"]:
         return []
     by_people = bool(judges) and judges[0]["model"] == PEOPLE
     return [{
