@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from llm_relabel.config.job import DataSection
-from llm_relabel.data.parquet_files import batch_of, batch_rows, class_names_of, with_edits
+from llm_relabel.data.nested import names_of_schema
+from llm_relabel.data.parquet_files import (
+    batch_of,
+    batch_rows,
+    class_names_of,
+    paths_of,
+    with_edits,
+)
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import new_folder
 from llm_relabel.data.source import Batch, Edits
@@ -30,7 +38,7 @@ def saved_dataset(path: Path, section: DataSection) -> HubDataset:
                 f"the saved dataset {section.path!r} has no split {section.split!r}"
                 f"{nearest(section.split, found)}; set data.split to one of {', '.join(found)}"
             )
-        found = found[section.split]
+        return HubDataset(path.name, found[section.split], beside=path, split=section.split)
     return HubDataset(path.name, found)
 
 
@@ -51,26 +59,33 @@ def hub_dataset(section: DataSection) -> HubDataset:
 
 
 class HubDataset:
-    """A memory-mapped `datasets.Dataset`; it is written as a folder for `load_from_disk`."""
+    """A memory-mapped `datasets.Dataset`; it is written as a folder for `load_from_disk`.
+
+    Of a saved DatasetDict, the folder `beside`, this is the `split`; the others are written with it
+    as they are.
+    """
 
     suffix = ""
     unit = "row"
 
-    def __init__(self, name: str, dataset: Any) -> None:
+    def __init__(
+        self, name: str, dataset: Any, *, beside: Path | None = None, split: str = ""
+    ) -> None:
         self.name = name
+        self._beside, self._split = beside, split
         # Selections live in an index beside the table; the rows must be in order for writing.
         self._dataset = dataset.flatten_indices() if dataset._indices is not None else dataset
 
-    def batches(self, wanted: Sequence[str], problems: Problems) -> Iterator[Batch]:  # noqa: ARG002 - the format has no bad rows
+    def batches(self, wanted: Sequence[str], problems: Problems) -> Iterator[Batch]:
         table = self._dataset.data.table
-        present = [name for name in wanted if name in table.column_names]
-        chosen = table.select(present)
+        paths = paths_of(table.schema, wanted, problems)
+        chosen = table.select(list(dict.fromkeys(path[0] for path in paths.values())))
         size = batch_rows(len(table), chosen.nbytes)
         for start in range(0, len(table), size):
-            yield batch_of(chosen.slice(start, size), start, wanted, present)
+            yield batch_of(chosen.slice(start, size), start, wanted, paths)
 
     def columns(self) -> Sequence[str]:
-        return list(self._dataset.column_names)
+        return list(names_of_schema(self._dataset.data.table.schema))
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
         return class_names_of(self._dataset.features.arrow_schema, column)
@@ -87,4 +102,13 @@ class HubDataset:
             datasets.table.InMemoryTable(table), info=self._dataset.info, split=self._dataset.split
         )
         with new_folder(target) as folder:
-            changed.save_to_disk(str(folder))
+            if self._beside is None:
+                changed.save_to_disk(str(folder))
+                return
+            folder.mkdir()
+            for found in self._beside.iterdir():
+                if found.is_dir() and found.name != self._split:
+                    shutil.copytree(found, folder / found.name)
+                elif found.is_file():
+                    shutil.copyfile(found, folder / found.name)
+            changed.save_to_disk(str(folder / self._split))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from json.decoder import WHITESPACE, scanstring  # type: ignore[attr-defined]
 from typing import Any
 
@@ -40,13 +40,27 @@ def elements(text: str) -> Iterator[tuple[int, int, Any]]:
         raise json.JSONDecodeError("Extra data", text, at)
 
 
-def replace_value(text: str, key: str, value: Any, encodes: Callable[[str], bool]) -> str:
-    """The JSON object `text` with the value of its top-level `key` replaced, parsed to be sure.
+def replace_value(
+    text: str, path: Sequence[str], value: Any, encodes: Callable[[str], bool]
+) -> str:
+    """The JSON object `text` with the value at the end of `path` replaced, parsed to be sure.
 
-    Of a key that stands twice the last counts, as it does for a reader. A missing key is
-    added at the end, spaced like its neighbours. Pure ASCII text stays pure ASCII, and so
-    does a value that the file's encoding lacks (`encodes`).
+    `path` is a key, then those inside its object. Of a key that stands twice the last counts, as
+    it does for a reader. A missing key is added at the end, spaced like its neighbours, and with
+    it what is missing on the way. Pure ASCII text stays pure ASCII, and so does a value that the
+    file's encoding lacks (`encodes`).
     """
+    key, *inner = path
+    if inner:
+        for name, _, _, start, end in reversed(list(_members(text))):
+            if name == key and text.startswith("{", start):
+                return (
+                    text[:start]
+                    + replace_value(text[start:end], inner, value, encodes)
+                    + (text[end:])
+                )
+        for part in reversed(inner):
+            value = {part: value}
     new = _replaced(text, key, value, encodes)
     expected = _parsed(text) | {key: value}
     assert list(_parsed(new).items()) == list(expected.items()), f"{text!r} became {new!r}"

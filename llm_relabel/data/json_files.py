@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_relabel.data.json_cells import elements, replace_value, skip_space
+from llm_relabel.data.nested import THROUGH_A_LIST, ThroughList, names_in, value_at
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell, Edits
 from llm_relabel.data.text_file import TextFile
@@ -30,6 +31,7 @@ class _JsonFile(ABC):
         self._file = TextFile(path, encoding)
         self.suffix = self._file.suffix
         self._seen: dict[str, None] = {}
+        self._outer: set[str] = set()
 
     def batches(self, wanted: Sequence[str], problems: Problems) -> Iterator[Batch]:
         places: list[int] = []
@@ -40,17 +42,18 @@ class _JsonFile(ABC):
             if not isinstance(row, dict):
                 problems.row(_NO_OBJECT, place, detail=f"found {_shown(row)}")
                 continue
-            if not row.keys() <= seen.keys():
+            if not row.keys() <= seen.keys() or any(type(value) is dict for value in row.values()):
                 few = len(seen) < _MOST_COLUMNS
-                seen.update(dict.fromkeys(key for key in row if few or key in wanted))
+                self._outer.update(key for key in row if few or key in wanted)
+                seen.update(dict.fromkeys(n for n in names_in(row) if few or n in wanted))
             places.append(place)
             rows.append(row)
             size += length
             if len(rows) >= BATCH_ROWS or size > BATCH_CHARACTERS:
-                yield Batch(places, {column: [r.get(column) for r in rows] for column in wanted})
+                yield _batch(places, rows, wanted, problems)
                 places, rows, size = [], [], 0
         if rows:
-            yield Batch(places, {column: [r.get(column) for r in rows] for column in wanted})
+            yield _batch(places, rows, wanted, problems)
 
     def columns(self) -> Sequence[str]:
         return list(self._seen)
@@ -69,7 +72,8 @@ class _JsonFile(ABC):
 
     def _edited(self, text: str, cells: Mapping[str, Cell]) -> str:
         for column, cell in cells.items():
-            text = replace_value(text, column, cell, self._file.encodes)
+            path = [column] if column in self._outer else column.split(".")
+            text = replace_value(text, path, cell, self._file.encodes)
         return text
 
     @abstractmethod
@@ -157,6 +161,25 @@ class JsonArray(_JsonFile):
                 done = end
         rest = text[done:]
         yield rest, rest
+
+
+def _batch(
+    places: Sequence[int], rows: Sequence[Mapping[str, Any]], wanted: Sequence[str],
+    problems: Problems,
+) -> Batch:  # fmt: skip
+    cells: dict[str, list[Cell]] = {}
+    for column in wanted:
+        if "." not in column:
+            cells[column] = [row.get(column) for row in rows]
+            continue
+        found = cells[column] = []
+        for place, row in zip(places, rows, strict=True):
+            try:
+                found.append(value_at(row, column))
+            except ThroughList:
+                problems.row(f"{column!r} {THROUGH_A_LIST}", place)
+                found.append(None)
+    return Batch(places, cells)
 
 
 def _reason(error: Exception) -> str:

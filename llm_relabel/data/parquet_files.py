@@ -7,9 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llm_relabel.data.nested import (
+    THROUGH_A_LIST,
+    ThroughList,
+    column_at,
+    names_of_schema,
+    path_of,
+)
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.saving import check_unchanged, copy_unchanged, hash_file, new_file
 from llm_relabel.data.source import BATCH_CHARACTERS, BATCH_ROWS, Batch, Cell, Edits
@@ -35,14 +43,18 @@ class ParquetFile:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             problems.whole(f"the schema names a column twice: {', '.join(map(repr, twice))}")
-        present = [name for name in wanted if name in names and name not in twice]
+        paths = {
+            name: path for name, path in paths_of(self._schema, wanted, problems).items()
+            if path[0] not in twice
+        }  # fmt: skip
+        outer = list(dict.fromkeys(path[0] for path in paths.values()))
         start = 0
         try:
             with pq.ParquetFile(self._path) as file:
                 groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
                 size = batch_rows(file.metadata.num_rows, sum(g.total_byte_size for g in groups))
-                for part in file.iter_batches(size, columns=present):
-                    yield batch_of(part, start, wanted, present)
+                for part in file.iter_batches(size, columns=outer):
+                    yield batch_of(part, start, wanted, paths)
                     start += part.num_rows
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise DataError(
@@ -51,7 +63,7 @@ class ParquetFile:
             ) from error
 
     def columns(self) -> Sequence[str]:
-        return list(self._schema.names)
+        return list(names_of_schema(self._schema))
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """The names of a ClassLabel, which `datasets` keeps in the schema's metadata."""
@@ -89,12 +101,30 @@ def batch_rows(rows: int, size: int) -> int:
     return max(1, min(BATCH_ROWS, BATCH_CHARACTERS * rows // max(1, size)))
 
 
-def batch_of(part: Any, start: int, wanted: Sequence[str], present: Sequence[str]) -> Batch:
+def paths_of(
+    schema: pa.Schema, wanted: Sequence[str], problems: Problems
+) -> dict[str, Sequence[str]]:
+    """The fields that lead to each wanted column that there is."""
+    found: dict[str, Sequence[str]] = {}
+    for name in wanted:
+        try:
+            path = path_of(schema, name)
+        except ThroughList:
+            problems.whole(f"{name!r} {THROUGH_A_LIST}")
+            continue
+        if path is not None:
+            found[name] = path
+    return found
+
+
+def batch_of(
+    part: Any, start: int, wanted: Sequence[str], paths: Mapping[str, Sequence[str]]
+) -> Batch:
     """A piece of an Arrow table as a batch; its first row is `start` (0-based)."""
     rows = part.num_rows
     cells: dict[str, list[Cell]] = {name: [None] * rows for name in wanted}
-    for name in present:
-        cells[name] = part.column(name).to_pylist()
+    for name, path in paths.items():
+        cells[name] = column_at(part, path).to_pylist()
     return Batch(range(start + 1, start + rows + 1), cells)
 
 
@@ -108,13 +138,15 @@ def with_edits(table: pa.Table, cells: Edits, start: int) -> pa.Table:
 
 
 def _with_cells(table: pa.Table, label: str, cells: Mapping[int, Cell], start: int) -> pa.Table:
-    index = table.schema.get_field_index(label)
+    path = path_of(table.schema, label)
+    assert path is not None
+    index = table.schema.get_field_index(path[0])
     kind = table.schema.field(index)
     chunks = []
     for chunk in table.column(index).chunks:
         end = start + len(chunk)
         here = {row - start: cells[row] for row in range(start, end) if row in cells}
-        chunks.append(_with(chunk, here, label, kind.type) if here else chunk)
+        chunks.append(_inside(chunk, path[1:], here, label, kind.type) if here else chunk)
         start = end
     if pa.types.is_dictionary(kind.type):
         # A column chunk is written with one dictionary.
@@ -122,6 +154,20 @@ def _with_cells(table: pa.Table, label: str, cells: Mapping[int, Cell], start: i
             index, kind, pa.chunked_array(chunks, kind.type).unify_dictionaries()
         )
     return table.set_column(index, kind, pa.chunked_array(chunks, kind.type))
+
+
+def _inside(
+    chunk: pa.Array, path: Sequence[str], here: Mapping[int, Cell], label: str, kind: pa.DataType
+) -> pa.Array:
+    """`chunk` with other cells at the end of a path of its fields."""
+    if not path:
+        return _with(chunk, here, label, kind)
+    index = kind.get_field_index(path[0])
+    fields = chunk.flatten()
+    fields[index] = _inside(fields[index], path[1:], here, label, kind.field(index).type)
+    nothing = np.asarray(chunk.is_null()).copy()
+    nothing[[row for row, cell in here.items() if cell is not None]] = False
+    return pa.StructArray.from_arrays(fields, fields=list(kind), mask=pa.array(nothing))
 
 
 def _with(chunk: pa.Array, here: Mapping[int, Cell], label: str, kind: pa.DataType) -> pa.Array:
@@ -156,7 +202,9 @@ def class_names_of(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
     """
     try:
         written = json.loads((schema.metadata or {})[b"huggingface"])
-        feature: Any = written["info"]["features"][column]
+        feature: Any = written["info"]["features"]
+        for part in [column] if column in feature else column.split("."):
+            feature = feature[part]
     except (KeyError, TypeError, ValueError):
         return None
     while True:

@@ -185,6 +185,10 @@ class _Reader:
                 texts.append(str(cell))
             else:
                 detail = f"found {type(cell).__name__}"
+                if isinstance(cell, dict) and cell:
+                    detail = (
+                        f"found an object; name a field of it, such as {name}.{next(iter(cell))}"
+                    )
                 self._problems.row(f"{name!r} is not text", place, about=name, detail=detail)
                 texts.append("?")
         return texts
