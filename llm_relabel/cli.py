@@ -77,6 +77,7 @@ def demo(output: str) -> None:
 )  # fmt: skip
 @click.option("--split", help="The split of a dataset that has several [default: train].")
 @click.option("--subset", help="The subset (configuration) of a Hugging Face dataset.")
+@click.option("--sheet", help="The sheet of an Excel workbook: its name, or its number from 1.")
 @click.option("--encoding", help="The text encoding of the file [default: utf-8].")
 @click.option("--delimiter", help="What stands between cells; `tab` or \\t for a tab.")
 @click.option("--quoting", type=click.Choice(["none"]), help="none: quotes are plain text in it.")
@@ -92,6 +93,8 @@ def init(
     from llm_relabel import engine
 
     columns = {"text": list(text), "label": list(label), "id": id_, **keys}
+    if (sheet := columns.get("sheet")) and sheet.isdecimal():
+        columns["sheet"] = int(sheet)
     if missing:
         columns["missing"] = [value for value in missing if value]
     say(engine.init_job(data, task, columns, Path(output)))

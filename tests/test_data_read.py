@@ -133,8 +133,9 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         ("d.jsonl.gz", b"\x1f\x8b", "damaged or cut off"),
         ("d.csv.zst", b"text,label\n", "take '.zst' off the name"),
         ("d.csv", b"\x1f\x8b\x08\x00", "name it 'd.csv.gz'"),
-        ("d.csv", b"PK\x03\x04", "save the sheet as CSV"),
-        ("d.xlsx", b"PK\x03\x04", "save the sheet as CSV"),
+        ("d.csv", b"PK\x03\x04", "name it 'd.xlsx'"),
+        ("d.xls", b"\xd0\xcf\x11\xe0", "save the sheet as CSV"),
+        ("d.xlsx", b"PK\x03\x04", "no Excel workbook that can be read"),
         ("d.tar.gz", b"\x1f\x8b", "name the file inside"),
         ("d.parquet.gz", b"\x1f\x8b", "unpack the .gz around it"),
         ("d.jsonl.bz2", b"BZh", "pack the one file inside with gzip (.gz)"),
@@ -397,7 +398,7 @@ def test_other_formats_are_told_what_is_supported(tmp_path: Path, name: str) -> 
     (tmp_path / name).write_bytes(b"a")
     assert refused(tmp_path / name) == (
         f"the dataset {name!r} is of no known format; its name must end in .jsonl, .ndjson, "
-        ".json, .csv, .tsv (each of these also with .gz or .zst), .parquet, or it may be a "
+        ".json, .csv, .tsv (each of these also with .gz or .zst), .parquet, .xlsx, or it may be a "
         "saved dataset folder or a Hugging Face name"
     )
     (tmp_path / name).unlink()

@@ -16,7 +16,7 @@ from llm_relabel.registry import TASKS
 
 # Text formats, which may also be packed.
 PACKED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-FILE_SUFFIXES = (*PACKED_SUFFIXES, ".parquet")
+FILE_SUFFIXES = (*PACKED_SUFFIXES, ".parquet", ".xlsx")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -24,8 +24,8 @@ class DataSection(Section):
     """Where the dataset is and which columns mean what."""
 
     path: str = Field(min_length=1)
-    """The dataset: a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file, a folder that `datasets`
-    saved, or a Hugging Face name."""
+    """The dataset: a `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet` or `.xlsx` file, a folder that
+    `datasets` saved, or a Hugging Face name."""
     text: tuple[str, ...] = Field(min_length=1)
     """The column to read, or several that are read together. A row without text stays as it is,
     and is counted."""
@@ -51,6 +51,9 @@ class DataSection(Section):
     """The split of a saved or Hugging Face dataset."""
     subset: str | None = None
     """The subset (configuration) of a Hugging Face dataset."""
+    sheet: str | int | None = None
+    """The sheet of an Excel workbook, by its name or its number from 1; needed where several hold
+    data."""
     encoding: str | None = None
     """The encoding of a text file, where it cannot be told."""
     delimiter: str | None = None
@@ -59,7 +62,8 @@ class DataSection(Section):
     """`none`: in this CSV or TSV file a `"` is a character like any other. Without it, a stray
     quote that swallows rows is refused with its line."""
     skip_lines: int | None = Field(default=None, ge=0)
-    """Lines above the column names of a CSV file (a title, `sep=;`); they stay in the file."""
+    """Lines above the column names of a CSV file or a sheet (a title, `sep=;`); they stay in the
+    file."""
     label_separator: str | None = Field(default=None, min_length=1)
     """What stands between several labels in one cell, such as `"|"`; `list`: each cell is a written
     list (`['a', 'b']`); `none`: each cell is one label."""

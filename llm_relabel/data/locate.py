@@ -48,6 +48,10 @@ def _file(path: Path, section: DataSection) -> Source:
         return JsonArray(path, section.encoding)
     if suffix in (".csv", ".tsv"):
         return CsvFile(path, section)
+    if suffix == ".xlsx":
+        from llm_relabel.data.xlsx_files import XlsxFile
+
+        return XlsxFile(path, section)
     from llm_relabel.data.parquet_files import ParquetFile
 
     return ParquetFile(path)

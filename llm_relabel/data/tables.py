@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from llm_relabel.config.job import DataSection
 from llm_relabel.data.compressed import format_of, open_content
 from llm_relabel.data.unsupported import refusal
 from llm_relabel.errors import DataError
@@ -29,6 +30,11 @@ def rows_of_file(path: Path, what: str) -> Iterator[Any]:
             import pyarrow.parquet as pq
 
             yield from pq.read_table(path).to_pylist()
+        elif suffix == ".xlsx":
+            from llm_relabel.data.xlsx_files import XlsxFile
+
+            columns = DataSection(path=str(path), text=("text",), label="label")
+            yield from XlsxFile(path, columns).records()
         else:
             with open_content(path, what) as content:
                 with io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file:

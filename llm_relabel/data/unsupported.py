@@ -23,7 +23,7 @@ _WAYS = {
     ".z": _UNPACK, ".snappy": _UNPACK,
     ".zip": _ARCHIVE, ".tar": _ARCHIVE, ".tgz": _ARCHIVE, ".tbz2": _ARCHIVE, ".txz": _ARCHIVE,
     ".7z": _ARCHIVE, ".rar": _ARCHIVE,
-    ".xls": _SHEET, ".xlsx": _SHEET, ".xlsb": _SHEET, ".xlsm": _SHEET, ".ods": _SHEET,
+    ".xls": _SHEET, ".xlsb": _SHEET, ".xlsm": _SHEET, ".ods": _SHEET,
     ".numbers": _SHEET,
     ".arrow": _ARROW, ".feather": _ARROW, ".ipc": _ARROW,
     ".xml": _RECORDS, ".yaml": _RECORDS, ".yml": _RECORDS, ".html": _RECORDS, ".toml": _RECORDS,

@@ -20,8 +20,8 @@ from llm_relabel.spellings import look_alikes, told_look_alikes
 
 # The data keys that `init` takes as options of the same name.
 OPTIONS = (
-    "encoding", "delimiter", "quoting", "skip_lines", "split", "subset", "group", "missing",
-    "label_separator",
+    "encoding", "delimiter", "quoting", "skip_lines", "sheet", "split", "subset", "group",
+    "missing", "label_separator",
 )  # fmt: skip
 
 

@@ -37,6 +37,8 @@ from llm_relabel.units import (
 
 GIVEN, MODEL, CURRENT, PEOPLE = "given labels", "small model", "current labels", "people"
 FILE = "beliefs.parquet"
+# A share of the labels; so few changes can do little harm.
+FEW_CHANGES = 0.05
 # Answers in each half, below which a judge's stated confidence does not split it in two.
 FEWEST_OF_A_HALF = 100
 
@@ -208,9 +210,12 @@ def majority(said: Mapping[str, JudgeVotes], rows: int) -> Labels:
 def _belief_in_changes(
     given: Labels, labels: Labels, belief: NDArray[np.float32], answered: NDArray[np.bool_]
 ) -> float | None:
-    """The mean belief in the labels that would change where a judge answered; None: none would."""
-    changed = answered & has_label(given) & differs(given, labels)
-    return float(belief[changed].mean()) if changed.any() else None
+    """The mean belief in the labels that would change where a judge answered; None: few would."""
+    labeled = has_label(given)
+    changed = answered & labeled & differs(given, labels)
+    if changed.sum() <= FEW_CHANGES * labeled.sum():
+        return None
+    return float(belief[changed].mean())
 
 
 def _accuracy(units: Units, posterior: NDArray[np.float32], codes: Codes) -> float:

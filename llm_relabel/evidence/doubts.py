@@ -24,11 +24,11 @@ OFTEN_WRONG = 2 / 3
 FEWEST_JUDGED = 50
 # A lean (views.py) below which the verdicts are overruled wherever it matters, so that a weak
 # judge does no harm.
-OVERRULED = -2.5
+OVERRULED = -3.5
 # Between these leans the texts do not tell which side is right more often; it is a doubt where the
 # changed labels are believed less than SURE, too. With OVERRULED chosen on the recorded judges of
 # evals/sets.py.
-UNTOLD, SURE = (-1.5, 0.75), 0.9
+UNTOLD, SURE = (-2.0, 1.0), 0.9
 FEWEST_OF_A_SIDE = 20  # a test by fewer would find nothing in a good judge either
 
 
@@ -108,7 +108,7 @@ def doubts_of(
 
     `lean` is how much the texts vouch for the verdicts, where that is known; `learned` then holds
     the verdicts and what a model of them predicts, and `belief` is the mean belief in the labels
-    that would change, None where none would.
+    that would change, None where few would.
     """
     given, predicted = model.given, model.labels
     labeled = has_label(given)

@@ -162,7 +162,8 @@ class Deciding:
         """Why this item's label is not changed, whatever was answered; None: it may be."""
         if opinion.outcome != "answer" or self.policy == "replace":
             return None
-        if beliefs.silent[issue.row]:
+        # A row without a label has nothing to be kept: under `fuse` the small model fills it.
+        if beliefs.silent[issue.row] and (issue.current_label is not None or self.policy != "fuse"):
             return HELD_BACK_THIN + "its judge gives everybody the same answer"
         if self.policy == "agree" and beliefs.too_thin is not None:
             return HELD_BACK_THIN + beliefs.too_thin
