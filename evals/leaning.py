@@ -3,7 +3,7 @@
     LLM_RELABEL_DATA=... python evals/leaning.py
 
 Every recorded LLM of the sets in `sets.py` that label all their rows is the judge of every item;
-no spot-check. For each weight of `evidence/views.py`'s lean (`LEANING`, in items, faded as there) the labels
+no spot-check. For each weight of the lean (`LEANING` of `evidence/views.py`, in items) the labels
 after one fusion are held against gold; 0 chooses the view and does not lean, "no views" is the
 fusion under the model of the given labels alone. "Left out" chooses the weight for each set by the
 mean of the other sets. The right labels are means over the judges, in percent; `lost` counts those
