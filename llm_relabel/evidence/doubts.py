@@ -80,7 +80,7 @@ def too_thin_to_agree(
     if is_one_choice(model.task) and labeled.sum() >= FEWEST_JUDGED:
         skill = _kappa(model, model.given, model.labels)
         if skill < NO_SKILL:
-            return f"the small model does not know these labels (kappa {skill:.2f}, out of fold)"
+            return f"the small model does not know these labels ({_in_words(skill)})"
     for name, said in judges.items():
         both = has_label(said) & labeled
         if both.sum() < FEWEST_ALIKE:
@@ -136,7 +136,7 @@ def doubts_of(
         skill = max(skill, _kappa(model, *learned))
     if labeled.sum() >= FEWEST_JUDGED and skill < LITTLE_SKILL:
         yield (
-            f"the small model hardly knows these labels (kappa {skill:.2f}, out of fold): it "
+            f"the small model hardly knows these labels ({_in_words(skill)}): it "
             "finds few of the wrong ones and its agreement with a judge means little"
         )
     for name, told in votes.items():
@@ -170,6 +170,11 @@ def _kappa(model: Predicted, labels: Labels, predicted: Labels) -> float:
     shares = [np.bincount(codes, minlength=classes) / len(codes) for codes in (a, b)]
     chance = float(shares[0] @ shares[1])
     return float(((a == b).mean() - chance) / max(1 - chance, 1e-9))
+
+
+def _in_words(skill: float) -> str:
+    """Cohen's kappa for people."""
+    return f"of what chance leaves open it predicts {max(skill, 0):.0%}"
 
 
 def _ignores_the_evidence(model: Predicted, told: Labels) -> bool:
