@@ -65,6 +65,29 @@ def of_intervals(r: dict[str, Any]) -> Iterator[Row]:
     )
 
 
+def of_leaning(r: dict[str, Any]) -> Iterator[Row]:
+    def mean(name: str) -> str:
+        return f"{100 * sum(each[name] for each in r['results']) / len(r['results']):.1f}%"
+
+    yield (
+        f"leaning to the side that the texts vouch for, {len(r['results'])} recorded LLMs on all "
+        "items: right labels, the weight chosen with the set left out",
+        f"{mean('left out')} ({mean('given labels')} before, {mean('no views')} without views)",
+    )
+
+
+def of_embedding(r: dict[str, Any]) -> Iterator[Row]:
+    for kind in ("bfloat16", "int8"):
+        some = [each for each in r["results"] if each["precision"] == kind]
+        full = [each for each in r["results"] if each["precision"] == "float32"]
+        speed = sum(e["a_second"] for e in some) / sum(e["a_second"] for e in full)
+        yield (
+            f"embedding in {kind} against float32: speed; the same neighbours and flags, at least",
+            f"{speed:.1f} times; {min(e['neighbours'] for e in some):.1%}, "
+            f"{min(e['flags'] for e in some):.1%}",
+        )
+
+
 def of_relabeling(r: dict[str, Any]) -> Iterator[Row]:
     means = r["means"]
     yield (
@@ -191,9 +214,12 @@ def of_large(r: dict[str, Any]) -> Iterator[Row]:
 SCRIPTS: list[tuple[str, bool, Headlines | None]] = [
     ("flagging", True, of_flagging),
     ("relabeling", True, of_relabeling),
+    ("leaning", True, of_leaning),
     ("decide", True, of_decide),
     ("spot_checks", True, of_spot_checks),
     ("later_rounds", True, of_later_rounds),
+    ("rounds", True, None),
+    ("embedding", True, of_embedding),
     ("budget", True, of_budget),
     ("fusion_speed", False, of_fusion),
     ("agreement", True, of_agreement),

@@ -62,13 +62,13 @@ class LogLines:
     def step(self, title: str) -> Iterator[Step]:
         """A step told by its start and, while it lasts, how far it is."""
         self.note(title)
-        told = time.monotonic()
+        told = began = time.monotonic()
 
         def report(done: int, total: int) -> None:
             nonlocal told
             if time.monotonic() - told >= self._every:
                 told = time.monotonic()
-                self.note(f"{title}: {done:,} of {total:,}")
+                self.note(f"{title}: {done:,} of {total:,}{_pace(done, total, told - began)}")
 
         yield report
 
@@ -136,6 +136,16 @@ class Relay:
     def __call__(self, done: int, total: int) -> None:
         """`done` of `total` pieces are finished."""
         self._step(done, total)
+
+
+def _pace(done: int, total: int, seconds: float) -> str:
+    """How fast it goes, and how long the rest will take at that."""
+    if not done:
+        return ""
+    rate = done / seconds
+    left = (total - done) / rate
+    shown = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
+    return f", {rate:,.0f} a second, {shown} left" if rate >= 1 else f", {shown} left"
 
 
 def _unheard(done: int, total: int) -> None:

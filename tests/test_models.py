@@ -17,7 +17,7 @@ import pytest
 from llm_relabel.config.job import ModelSection
 from llm_relabel.errors import DataError, JobError
 from llm_relabel.models.own_predictions import load_predictions
-from llm_relabel.models.parts import ridge
+from llm_relabel.models.parts import encoder, ridge
 from llm_relabel.models.parts.encoder import BUNDLED_FILES, Encoder, bundled_folder, check_bundled
 from llm_relabel.models.parts.ridge import LeaveOutRidge
 from llm_relabel.models.targets import ClassLabels, Targets
@@ -286,6 +286,24 @@ known = np.ones(len(texts), dtype=bool)
 probs = model.out_of_fold_probs(Targets(np.eye(3, dtype=bool)[classes], known, True))
 print(json.dumps({"told": told, "torch": "torch" in sys.modules, "probs": probs.tolist()}))
 """
+
+
+def test_many_texts_are_encoded_in_bfloat16_where_it_is_built_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"a question about the account, number {n}" for n in range(30)]
+    plain = Encoder("embedded", cache=tmp_path)
+    full = plain.embed(texts)
+    monkeypatch.setattr(encoder, "MANY_TEXTS", 20)
+    monkeypatch.setattr(encoder, "has_bfloat16", lambda: False)
+    assert np.array_equal(plain.embed(texts), full)
+    monkeypatch.setattr(encoder, "has_bfloat16", lambda: True)
+    lower = plain.embed(texts)
+    assert not np.array_equal(lower, full)
+    assert (lower * full).sum(axis=1).min() > 0.999
+    # The vectors of both are kept apart, and few texts stay in float32.
+    assert np.array_equal(Encoder("embedded", cache=tmp_path).embed(texts), lower)
+    assert np.array_equal(plain.embed(texts[:5]), full[:5])
 
 
 def test_a_second_model_on_the_same_cache_embeds_nothing(tmp_path: Path) -> None:
