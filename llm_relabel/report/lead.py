@@ -15,7 +15,7 @@ HUNDRED = 100
 # How many points the belief in the labels was above the truth, in the middle and the worst tenth of
 # the recorded judges of evals/relabeling.py; `tests/test_report_lead.py` holds them against its
 # results.
-TOO_HIGH = {"judges": 62, "middle": 0, "p90": 0}
+TOO_HIGH = {"judges": 62, "middle": 37, "p90": 52}
 
 
 def cards(
