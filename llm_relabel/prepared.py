@@ -127,7 +127,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
     warnings += [f"data {job.data.path!r}: {note}" for note in dataset.notes]
     own = None
     if job.model.predictions is not None:
-        if job.model.finetune:
+        if job.model.finetune is True:
             raise JobError(
                 "model.predictions brings your own predictions, so model.finetune: true would do "
                 "nothing; remove one of them"

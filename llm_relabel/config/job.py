@@ -114,8 +114,8 @@ class ModelSection(Section):
 
     encoder: str = "embedded"
     """`embedded` (all-MiniLM-L6-v2, bundled), or the name or folder of a Hugging Face encoder."""
-    finetune: bool = False
-    """Also fine-tune the encoder, in folds, and average the two."""
+    finetune: bool | Literal["auto"] = False
+    """Also fine-tune the encoder, in folds, and average the two. `auto`: where there is a GPU."""
     folds: int = Field(default=5, ge=2, le=50)
     """How many folds the fine-tuned model is trained in."""
     epochs: int = Field(default=3, ge=1, le=100)

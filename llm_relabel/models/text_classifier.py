@@ -60,6 +60,14 @@ class TextClassifier:
         self._progress = progress
 
     @cached_property
+    def _finetune(self) -> bool:
+        if self._section.finetune != "auto":
+            return self._section.finetune
+        import torch
+
+        return torch.cuda.is_available()
+
+    @cached_property
     def _encoder(self) -> Encoder:
         return Encoder(self._section.encoder, cache=self._cache, folder=self._folder)
 
@@ -71,7 +79,7 @@ class TextClassifier:
     def description(self) -> str:
         """One line for provenance."""
         ridge = f"leave-one-out ridge on [{self._section.encoder} encoder; TF-IDF]"
-        if not self._section.finetune:
+        if not self._finetune:
             return ridge
         return (
             f"{ridge}, averaged with the encoder fine-tuned in {self._section.folds} folds, "
@@ -117,7 +125,7 @@ class TextClassifier:
         Rows sum to 1 where classes exclude each other; otherwise each class has its own.
         """
         probs = self._ridge_probs(targets)
-        if self._section.finetune:
+        if self._finetune:
             from llm_relabel.models.parts.finetune import finetuned_out_of_fold
 
             tuned = finetuned_out_of_fold(
@@ -140,7 +148,7 @@ class TextClassifier:
         weights = self._ridge.fit(y, train, penalty)
         design = _design(self.encode(texts), self._words.transform(texts))
         probs = calibration.apply(design @ weights)
-        if self._section.finetune:
+        if self._finetune:
             from llm_relabel.models.parts.finetune import finetuned_predict
 
             tuned = finetuned_predict(
