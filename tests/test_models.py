@@ -515,6 +515,19 @@ def test_finetuning_is_out_of_fold_seeded_and_leaves_the_callers_rng(tiny_bert: 
     np.testing.assert_allclose(run(garbage), probs, atol=1e-5)
 
 
+def test_finetuning_by_itself_only_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def model() -> TextClassifier:
+        section, classes = ModelSection(finetune="auto"), ClassLabels(("a", "b"), exclusive=True)
+        return TextClassifier(section, ["t"], np.arange(1), classes, seed=0, cache=None)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "fine-tuned" not in model().description
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "averaged with the encoder fine-tuned" in model().description
+
+
 def test_finetuned_model_averages_and_predicts(tiny_bert: Path) -> None:
     texts, true = subjects()
     targets = one_label(true, 3)

@@ -254,7 +254,7 @@ class _Reader:
         _, first = np.unique(codes, return_index=True)
         repeated = np.delete(known, first)
         places = np.concatenate(self._columns.places)[repeated]
-        message = f"{name!r} repeats an id that an earlier row has, and without data.id ids follow from the content"
+        message = f"{name!r} repeats an id that an earlier row has (without data.id, ids are made)"
         self._problems.rows(message, places.tolist(), about=name)
 
     def _groups(self) -> NDArray[np.int64]:
