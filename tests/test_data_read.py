@@ -111,7 +111,7 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         "1 line: 'text' is not text (line 5",
         "'label' holds no label",
         "7 lines: 'id' is empty (lines 6, 7, 8, 9, 10, ...)",
-        "1 line: 'id' repeats an id that an earlier row has (without data.id, ids are made) (line 2)",
+        "1 line: 'id' repeats an id that an earlier row has (without data.id, ids are made)",
     ):
         assert part in told, part
 
