@@ -15,6 +15,7 @@ from llm_relabel.progress import Progress
 from llm_relabel.records import LabelIssue
 from llm_relabel.run_folder import changes
 from llm_relabel.run_folder.folder import RunFolder
+from llm_relabel.tasks import task_type
 
 
 class Run:
@@ -40,8 +41,10 @@ class Run:
 
     def dataset(self) -> Dataset:
         """The newest dataset: same rows, order and columns as came in, labels corrected."""
-        section = self.job().data.model_copy(update={"path": str(self.dataset_path())})
-        return read_dataset(section, lambda path: Path(path).resolve())
+        job = self.job()
+        section = job.data.model_copy(update={"path": str(self.dataset_path())})
+        cells_of = task_type(job.task).cells
+        return read_dataset(section, lambda path: Path(path).resolve(), cells_of=cells_of)
 
     def changes(self, *, in_force: bool = True) -> list[dict[str, Any]]:
         """Every change that holds, oldest first; `in_force=False` gives the whole log.

@@ -21,7 +21,7 @@ from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.progress import Step
 from llm_relabel.prompts.builder import PromptBuilder, prompt_builder
 from llm_relabel.spellings import look_alikes, told_look_alikes
-from llm_relabel.tasks import Task, open_task
+from llm_relabel.tasks import Task, open_task, task_type
 from llm_relabel.units import Labels, differs, labels_sha256
 
 
@@ -107,7 +107,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         definitions = load_definitions(job.resolve(job.labels))
     else:
         definitions = load_definitions(job.labels)
-    dataset = read_dataset(job.data, job.resolve, definitions.aliases)
+    dataset = read_dataset(job.data, job.resolve, definitions.aliases, task_type(job.task).cells)
     task = open_task(job.task, definitions, dataset.labels.type)
     found = task.findings(dataset)
     problems, warnings, untrainable = found.problems, found.warnings, found.untrainable
@@ -174,7 +174,7 @@ def _look_alikes(counts: dict[str, int]) -> list[str]:
 def _dev(job: Job, task: Task, aliases: Mapping[str, str]) -> tuple[list[str], Labels] | None:
     if job.data.dev is None:
         return None
-    dataset = read_labeled(job.data, job.data.dev, job.resolve, aliases)
+    dataset = read_labeled(job.data, job.data.dev, job.resolve, aliases, task_type(job.task).cells)
     problems = task.findings(dataset).problems
     if problems:
         raise DataError(f"data.dev {job.data.dev!r}: " + "; ".join(problems))

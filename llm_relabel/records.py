@@ -21,11 +21,15 @@ Source = Literal["judge", "model", "fused", "human"]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What a judge may see of one row. `fields` maps column name to text, in shown order."""
+    """What a judge may see of one row. `fields` maps column name to text, in shown order.
+
+    `words` are where the words of the first field begin and end, where it came as words.
+    """
 
     id: str
     row: int
     fields: Mapping[str, str]
+    words: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from llm_relabel.tasks import (
     by_name,
     from_name,
     open_task,
+    task_type,
     units_between,
     whole_item,
 )
@@ -130,7 +131,7 @@ class Case:
         raw = {"task": self.name, "labels": dict(self.sample.labels), "output": "run"}
         data = {**self.sample.data, "path": str(path), "label": "label"}
         job = make_job({**raw, "data": data}, folder=self.folder)
-        return read_dataset(job.data, job.resolve)
+        return read_dataset(job.data, job.resolve, cells_of=task_type(self.name).cells)
 
     @cached_property
     def data(self) -> Dataset:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from llm_relabel.data.label_cells import LabelCells
-from llm_relabel.data.one_hot import OneHotCells
+from llm_relabel.data.cells import Cells
 from llm_relabel.data.source import Source
+from llm_relabel.data.words import ranges
 from llm_relabel.records import Item
 from llm_relabel.units import LabelValue
 
@@ -25,12 +24,12 @@ class Dataset:
 
     ids: unique strings. text: what the small model reads, the text columns joined by newlines.
     fields: string columns that the judge sees, text columns first, then context. labels: the
-    given labels, string or list<string>, null where missing. gold: the same, null where
-    unknown, or None. groups: (rows,) int64, rows that must not vouch for each other share a
-    number (equal text, or the same `data.group`). locked: (rows,) bool; a row without text is
-    locked and has neither label nor gold. class_names: the names
-    of an integer class column, else None. sha256: of the content. notes: what its user should
-    know of it, in words.
+    given labels as `label_cells` reads them (string, list<string>, ...), null where missing. gold:
+    the same, null where unknown, or None. groups: (rows,) int64, rows that must not vouch for each
+    other share a number (equal text, or the same `data.group`). locked: (rows,) bool; a row without
+    text is locked and has neither label nor gold. class_names: the names of an integer class
+    column, else None. sha256: of the content. words: whether the texts came as words; `text` then
+    has one space between them. notes: what its user should know of it, in words.
     """
 
     ids: pa.ChunkedArray
@@ -43,7 +42,8 @@ class Dataset:
     class_names: tuple[str, ...] | None
     sha256: str
     source: Source
-    label_cells: LabelCells | OneHotCells
+    label_cells: Cells
+    words: bool = False
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -56,10 +56,7 @@ class Dataset:
 
     def label_counts(self) -> dict[str, int]:
         """How many rows have each given label."""
-        column = self.labels
-        flat = pc.list_flatten(column) if self.multi_label else column
-        pairs = pc.value_counts(flat.drop_null()).to_pylist()
-        return {pair["values"]: pair["counts"] for pair in pairs}
+        return self.label_cells.counts(self.labels)
 
     def label_at(self, row: int) -> LabelValue:
         """One row's given label."""
@@ -69,7 +66,8 @@ class Dataset:
     def item(self, row: int) -> Item:
         """What a judge may see of one row."""
         shown = {name: self.fields[name][row].as_py() or "" for name in self.fields.column_names}
-        return Item(id=self.ids[row].as_py(), row=row, fields=shown)
+        words = ranges(self.text[row].as_py()) if self.words else None
+        return Item(id=self.ids[row].as_py(), row=row, fields=shown, words=words)
 
     @property
     def sheet_delimiter(self) -> str:
@@ -91,7 +89,9 @@ class Dataset:
         Whole or not at all. Raises DataError where a label does not fit the column's type, or
         the input was altered since it was read.
         """
-        cells = self.label_cells.columns(dict(sorted(changes.items())))
+        changed = dict(sorted(changes.items()))
+        texts = {row: self.text[row].as_py() for row in changed}
+        cells = self.label_cells.columns(changed, texts)
         target = folder / self.file_name(stem)
         self.source.save(target, cells, self.sha256)
         return target

@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import Cell, is_missing
 from llm_relabel.data.written_lists import NONE, WrittenLists
@@ -24,6 +27,8 @@ class LabelCells:
     is `data.label_separator`.
     """
 
+    takes_words = False
+
     def __init__(
         self,
         column: str,
@@ -36,7 +41,7 @@ class LabelCells:
         self._missing = missing
         self._written = WrittenLists(separator) if separator not in (None, NONE) else None
         self._aliases = aliases
-        self._names = class_names
+        self.class_names = class_names
         self._kinds: set[str] = set()
         self._float = False
         self._lists = 0
@@ -48,7 +53,18 @@ class LabelCells:
         """Whether the cells are lists."""
         return self._lists > 0 or self._written is not None
 
-    def read(self, cells: Sequence[Cell], places: Sequence[int], problems: Problems) -> list[Any]:
+    @property
+    def kind(self) -> str:
+        """What the cells hold."""
+        return "lists" if self.multi_label else "single labels"
+
+    def read(
+        self,
+        cells: Sequence[Cell],
+        places: Sequence[int],
+        problems: Problems,
+        texts: Sequence[str] = (),  # noqa: ARG002 - a class does not depend on the text
+    ) -> list[Any]:
         """Text, list of text, or None for each cell; what cannot be read goes to `problems`."""
         return [
             self._read_one(cell, place, problems) for cell, place in zip(cells, places, strict=True)
@@ -82,14 +98,14 @@ class LabelCells:
     def _as_written(self, cell: Cell, place: int, problems: Problems) -> str | None:
         if self._is_missing(cell):
             return None
-        if self._names is not None and type(cell) is int:
+        if self.class_names is not None and type(cell) is int:
             if cell == -1:  # how `datasets` marks a label that is not known
                 return None
-            if not 0 <= cell < len(self._names):
-                message = f"{self.column!r} is not a class number of 0..{len(self._names) - 1}"
+            if not 0 <= cell < len(self.class_names):
+                message = f"{self.column!r} is not a class number of 0..{len(self.class_names) - 1}"
                 problems.row(message, place, about=self.column, detail=repr(cell))
                 return None
-            return self._names[cell]
+            return self.class_names[cell]
         kind = _KINDS.get(type(cell))
         if kind is None or (isinstance(cell, float) and not cell.is_integer()):
             message = f"{self.column!r} holds no label (text, a whole number, true or false)"
@@ -125,7 +141,26 @@ class LabelCells:
             told = ", ".join(f"{kind} ({first[kind]})" for kind in sorted(self._kinds))
             problems.whole(f"{self.column!r} mixes types: {told}; make them one type")
 
-    def columns(self, changes: Mapping[int, Any]) -> dict[int, dict[str, Cell]]:
+    def array(self, labels: list[Any]) -> pa.Array:
+        """Text or lists of text as Arrow."""
+        return label_array(labels)
+
+    def joined(self, parts: Sequence[pa.Array]) -> pa.ChunkedArray:
+        """All parts as one column."""
+        kind = pa.list_(pa.string()) if self.multi_label else pa.string()
+        return pa.chunked_array(
+            [part if part.type == kind else pa.nulls(len(part), kind) for part in parts], kind
+        )
+
+    def counts(self, labels: pa.ChunkedArray) -> dict[str, int]:
+        """How many rows have each class."""
+        return class_counts(labels)
+
+    def columns(
+        self,
+        changes: Mapping[int, Any],
+        texts: Mapping[int, str],  # noqa: ARG002
+    ) -> dict[int, dict[str, Cell]]:
         """The new cells of the rows in `changes`, by column."""
         return {row: {self.column: self.cell(value)} for row, value in changes.items()}
 
@@ -138,12 +173,12 @@ class LabelCells:
         return None if value is None else self._cell(value)
 
     def _cell(self, name: str) -> Cell:
-        if self._names is not None:
-            if name in self._names:
-                return self._names.index(name)
+        if self.class_names is not None:
+            if name in self.class_names:
+                return self.class_names.index(name)
             raise DataError(
                 f"the label {name!r} cannot be written: {self.column!r} holds class numbers, and "
-                f"its classes are {', '.join(self._names[:10])}"
+                f"its classes are {', '.join(self.class_names[:10])}"
             )
         kind = next(iter(self._kinds), "text")
         if kind == "number" and _WHOLE.fullmatch(name):
@@ -160,3 +195,20 @@ class LabelCells:
 def without_surrogates(text: str) -> str:
     """Lone surrogates replaced by U+FFFD: they are legal in JSON and in nothing that follows."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def label_array(labels: list[Any]) -> pa.Array:
+    """Text, or lists of text, as Arrow; nulls where both are mixed, which `check` tells."""
+    lists = any(isinstance(value, list) for value in labels)
+    kind = pa.list_(pa.string()) if lists else pa.string()
+    try:
+        return pa.array(labels, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.nulls(len(labels), kind)
+
+
+def class_counts(labels: pa.ChunkedArray) -> dict[str, int]:
+    """How many rows have each class, of a column of classes or of lists of them."""
+    flat = pc.list_flatten(labels) if pa.types.is_list(labels.type) else labels
+    pairs = pc.value_counts(flat.drop_null()).to_pylist()
+    return {pair["values"]: pair["counts"] for pair in pairs}

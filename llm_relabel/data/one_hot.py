@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llm_relabel.config.job import DataSection
+from llm_relabel.data.cells import Aliases, Cells
+from llm_relabel.data.label_cells import LabelCells, class_counts, label_array
 from llm_relabel.data.problems import Problems
-from llm_relabel.data.source import Cell, is_missing
+from llm_relabel.data.source import Cell, Source, is_missing
 from llm_relabel.units import LabelValue
 
 _TRUE, _FALSE = ("1", "1.0", "true", "yes", "y", "x"), ("0", "0.0", "false", "no", "n")
@@ -24,8 +30,11 @@ class OneHotCells:
     `missing` are the values, as text, that mean "not known".
     """
 
+    takes_words = False
+
     def __init__(self, columns: Sequence[str], missing: frozenset[str]) -> None:
         self.column = ", ".join(columns)
+        self.class_names: tuple[str, ...] | None = tuple(columns)
         self._columns = columns
         self._missing = missing
         self._spelled: dict[tuple[str, bool], Cell] = {}
@@ -36,8 +45,17 @@ class OneHotCells:
         """Whether a row can have any number of the labels."""
         return not self.exclusive
 
+    @property
+    def kind(self) -> str:
+        """What the cells hold."""
+        return "lists" if self.multi_label else "single labels"
+
     def read(
-        self, cells: Sequence[Sequence[Cell]], places: Sequence[int], problems: Problems
+        self,
+        cells: Sequence[Sequence[Cell]],
+        places: Sequence[int],
+        problems: Problems,
+        texts: Sequence[str] = (),  # noqa: ARG002 - a class does not depend on the text
     ) -> list[list[str] | None]:
         """The classes of each row; `cells` are (rows, columns)."""
         return [
@@ -66,7 +84,32 @@ class OneHotCells:
     def check(self, problems: Problems) -> None:
         """Nothing shows only after the last row."""
 
-    def columns(self, changes: Mapping[int, LabelValue]) -> dict[int, dict[str, Cell]]:
+    def array(self, labels: list[Any]) -> pa.Array:
+        """Lists of text as Arrow."""
+        return label_array(labels)
+
+    def joined(self, parts: Sequence[pa.Array]) -> pa.ChunkedArray:
+        """All parts as one column, of single labels where every row has exactly one."""
+        lists = pa.list_(pa.string())
+        whole = [p if p.type == lists else pa.nulls(len(p), lists) for p in parts]
+        if not self.exclusive:
+            return pa.chunked_array(whole, lists)
+        none = pa.string()
+        one = [
+            pc.list_element(part, 0) if len(part) > part.null_count else pa.nulls(len(part), none)
+            for part in whole
+        ]
+        return pa.chunked_array(one, pa.string())
+
+    def counts(self, labels: pa.ChunkedArray) -> dict[str, int]:
+        """How many rows have each class."""
+        return class_counts(labels)
+
+    def columns(
+        self,
+        changes: Mapping[int, LabelValue],
+        texts: Mapping[int, str],  # noqa: ARG002
+    ) -> dict[int, dict[str, Cell]]:
         """The new cells of the rows in `changes`, by column."""
         written: dict[int, dict[str, Cell]] = {}
         for row, value in changes.items():
@@ -94,3 +137,14 @@ def _counterpart(cell: Cell, present: bool) -> Any:
     pairs = {false: true for true, false in _OTHER.items()} if present else _OTHER
     other = pairs.get(word, "1" if present else "0")
     return other.capitalize() if cell[:1].isupper() else other
+
+
+def class_cells(
+    section: DataSection, source: Source, columns: tuple[str, ...], aliases: Aliases
+) -> Cells:
+    """Cells that hold classes: one or several in a column, or a column for each class."""
+    missing = frozenset(section.missing or ())
+    if len(columns) > 1:
+        return OneHotCells(columns, missing)
+    names = source.class_names(columns[0])
+    return LabelCells(columns[0], names, aliases, missing, section.label_separator)

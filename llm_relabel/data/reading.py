@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -18,15 +18,17 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from llm_relabel.config.job import DataSection
+from llm_relabel.data.cells import Aliases, CellsOf
 from llm_relabel.data.dataset import Dataset
-from llm_relabel.data.label_cells import LabelCells, without_surrogates
+from llm_relabel.data.label_cells import without_surrogates
 from llm_relabel.data.locate import open_source
-from llm_relabel.data.one_hot import OneHotCells
+from llm_relabel.data.one_hot import class_cells
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import BATCH_ROWS, Batch, Cell, Source, is_missing
+from llm_relabel.data.words import joined
 from llm_relabel.errors import nearest
 
-_NO_ALIASES: Mapping[str, str] = MappingProxyType({})
+_NO_ALIASES: Aliases = MappingProxyType({})
 # White space, and characters that nobody sees.
 _BLANK = (
     string.whitespace
@@ -38,26 +40,32 @@ _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
 def read_dataset(
-    section: DataSection, resolve: Callable[[str], Path], aliases: Mapping[str, str] = _NO_ALIASES
+    section: DataSection,
+    resolve: Callable[[str], Path],
+    aliases: Aliases = _NO_ALIASES,
+    cells_of: CellsOf = class_cells,
 ) -> Dataset:
     """Read the dataset that a job's `data` section names; `resolve` makes its paths absolute.
 
     `aliases` holds the class behind each other spelling of a label; the file keeps its own.
-    Raises DataError with every problem found, each with its count and first places.
+    `cells_of` says what kind of labels they are. Raises DataError with every problem found, each
+    with its count and first places.
     """
     source = open_source(section, resolve)
-    return _Reader(section, source, aliases).read()
+    return _Reader(section, source, aliases, cells_of).read()
 
 
 def read_labeled(
     section: DataSection,
     path: str,
     resolve: Callable[[str], Path],
-    aliases: Mapping[str, str] = _NO_ALIASES,
+    aliases: Aliases = _NO_ALIASES,
+    cells_of: CellsOf = class_cells,
 ) -> Dataset:
     """Another file with the same text and label columns, such as `data.dev`."""
     plain = {"id": None, "gold": None, "locked": None, "group": None, "context": (), "dev": None}
-    return read_dataset(section.model_copy(update={"path": path, **plain}), resolve, aliases)
+    section = section.model_copy(update={"path": path, **plain})
+    return read_dataset(section, resolve, aliases, cells_of)
 
 
 @dataclass
@@ -77,7 +85,9 @@ class _Columns:
 
 
 class _Reader:
-    def __init__(self, section: DataSection, source: Source, aliases: Mapping[str, str]) -> None:
+    def __init__(
+        self, section: DataSection, source: Source, aliases: Aliases, cells_of: CellsOf
+    ) -> None:
         self._section, self._source = section, source
         self._problems = Problems(source.unit)
         self._columns = _Columns()
@@ -90,35 +100,19 @@ class _Reader:
             *(name for name in extra if name is not None),
         ]
         self._wanted = list(dict.fromkeys(named))
-        self._aliases, self._missing = aliases, frozenset(section.missing or ())
-        self._label: LabelCells | OneHotCells
-        if isinstance(section.label, str):
-            self._label = self._cells_of(section.label)
-        else:
-            self._label = OneHotCells(section.label, self._missing)
-        self._gold = self._cells_of(section.gold) if section.gold is not None else None
-
-    def _cells_of(self, column: str) -> LabelCells:
-        names, separator = self._source.class_names(column), self._section.label_separator
-        return LabelCells(column, names, self._aliases, self._missing, separator)
+        self._label = cells_of(section, source, section.label_columns, aliases)
+        self._gold = None
+        if section.gold is not None:
+            self._gold = cells_of(section, source, (section.gold,), aliases)
+        self._as_words = False
 
     def read(self) -> Dataset:
         for batch in self._source.batches(self._wanted, self._problems):
             self._take(batch)
         self._check()
         columns = self._columns
-        names: tuple[str, ...] | None
-        if isinstance(self._label, OneHotCells):
-            names = self._section.label_columns
-            labels = _label_column(columns.labels, multi_label=True)
-            if self._label.exclusive:
-                labels = _only_elements(labels)
-        else:
-            names = self._source.class_names(self._label.column)
-            labels = _label_column(columns.labels, self._label.multi_label)
-        gold = None
-        if self._gold is not None:
-            gold = _label_column(columns.gold, self._label.multi_label)
+        labels = self._label.joined(columns.labels)
+        gold = None if self._gold is None else self._gold.joined(columns.gold)
         fields = pa.table({name: pa.chunked_array(columns.fields[name]) for name in self._shown})
         ids = pa.chunked_array(columns.ids) if columns.ids else _ids_of(columns.digests)
         content = self._source.sha256() or _content_sha256(fields, labels, ids)
@@ -130,10 +124,11 @@ class _Reader:
             gold=gold,
             groups=self._groups(),
             locked=np.concatenate(columns.locked),
-            class_names=names,
+            class_names=self._label.class_names,
             sha256=content,
             source=self._source,
             label_cells=self._label,
+            words=self._as_words,
             notes=self._problems.notes(),
         )
 
@@ -141,30 +136,29 @@ class _Reader:
         section, columns, cells, places = self._section, self._columns, batch.cells, batch.places
         shown = {name: self._texts(name, cells[name], places) for name in self._shown}
         if len(section.text) == 1:
-            joined = shown[section.text[0]]
+            joined_texts = shown[section.text[0]]
         else:
-            joined = [
+            joined_texts = [
                 "\n".join(part for part in parts if part)
                 for parts in zip(*(shown[name] for name in section.text), strict=True)
             ]
-        blank = np.array([not text.strip(_BLANK) for text in joined], dtype=np.bool_)
+        blank = np.array([not text.strip(_BLANK) for text in joined_texts], dtype=np.bool_)
         for row in np.flatnonzero(blank).tolist():
             self._problems.note(_NO_TEXT, places[row])
         self._texts_seen += int((~blank).sum())
         for name, texts in shown.items():
             columns.fields.setdefault(name, []).append(pa.array(texts, pa.string()))
         first = columns.fields[section.text[0]][-1]
-        columns.text.append(first if len(section.text) == 1 else pa.array(joined, pa.string()))
-        if isinstance(self._label, LabelCells):
-            given = self._label.read(cells[self._label.column], places, self._problems)
-        else:
-            each = list(zip(*(cells[name] for name in section.label_columns), strict=True))
-            given = self._label.read(each, places, self._problems)
-        columns.labels.append(_array(_unless(blank, given)))
+        one = len(section.text) == 1
+        columns.text.append(first if one else pa.array(joined_texts, pa.string()))
+        each = [cells[name] for name in section.label_columns]
+        told = each[0] if len(each) == 1 else list(zip(*each, strict=True))
+        given = self._label.read(told, places, self._problems, joined_texts)
+        columns.labels.append(self._label.array(_unless(blank, given)))
         if section.gold is not None and self._gold is not None:
-            gold = self._gold.read(cells[section.gold], places, self._problems)
-            columns.gold.append(_array(_unless(blank, gold)))
-        columns.text_keys.append(_keys(" ".join(text.casefold().split()) for text in joined))
+            gold = self._gold.read(cells[section.gold], places, self._problems, joined_texts)
+            columns.gold.append(self._gold.array(_unless(blank, gold)))
+        columns.text_keys.append(_keys(" ".join(text.casefold().split()) for text in joined_texts))
         if section.group is not None:
             columns.group_keys.append(_group_keys(cells[section.group]))
         columns.locked.append(self._locked(cells, places) | blank)
@@ -183,6 +177,9 @@ class _Reader:
                 texts.append(cell if cell.isascii() else without_surrogates(cell))
             elif isinstance(cell, int | float) and not isinstance(cell, bool):
                 texts.append(str(cell))
+            elif self._takes_words(name) and _are_words(cell):
+                self._as_words = True
+                texts.append(without_surrogates(joined(cell)))
             else:
                 detail = f"found {type(cell).__name__}"
                 if isinstance(cell, dict) and cell:
@@ -192,6 +189,9 @@ class _Reader:
                 self._problems.row(f"{name!r} is not text", place, about=name, detail=detail)
                 texts.append("?")
         return texts
+
+    def _takes_words(self, name: str) -> bool:
+        return self._label.takes_words and name == self._section.text[0]
 
     def _locked(self, cells: Any, places: Sequence[int]) -> NDArray[np.bool_]:
         locked = np.zeros(len(places), dtype=np.bool_)
@@ -236,10 +236,10 @@ class _Reader:
             if self._gold is not None:
                 self._gold.check(problems)
                 known = any(len(part) - part.null_count for part in self._columns.gold)
-                if known and self._gold.multi_label != self._label.multi_label:
+                if known and self._gold.kind != self._label.kind:
+                    kinds = " or both hold ".join(sorted((self._gold.kind, self._label.kind)))
                     problems.whole(
-                        f"{self._gold.column!r} and {self._label.column!r} must both hold lists "
-                        "or both hold single labels"
+                        f"{self._gold.column!r} and {self._label.column!r} must both hold {kinds}"
                     )
             if self._section.id is not None and self._section.id not in absent:
                 self._check_unique(self._section.id)
@@ -325,27 +325,8 @@ def _unless(blank: NDArray[np.bool_], values: list[Any]) -> list[Any]:
     return [None if empty else value for value, empty in zip(values, blank, strict=True)]
 
 
-def _array(values: list[Any]) -> pa.Array:
-    lists = any(isinstance(value, list) for value in values)
-    kind = pa.list_(pa.string()) if lists else pa.string()
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # mixed: told by LabelCells.check
-        return pa.nulls(len(values), kind)
-
-
-def _label_column(parts: list[pa.Array], multi_label: bool) -> pa.ChunkedArray:
-    kind = pa.list_(pa.string()) if multi_label else pa.string()
-    return pa.chunked_array(
-        [part if part.type == kind else pa.nulls(len(part), kind) for part in parts], kind
-    )
-
-
-def _only_elements(labels: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Lists of one label each as single labels."""
-    one = [pc.list_element(part, 0) if len(part) > part.null_count else
-           pa.nulls(len(part), pa.string()) for part in labels.chunks]  # fmt: skip
-    return pa.chunked_array(one, pa.string())
+def _are_words(cell: Cell) -> bool:
+    return isinstance(cell, list) and all(isinstance(word, str) for word in cell)
 
 
 def _content_sha256(fields: pa.Table, labels: pa.ChunkedArray, ids: pa.ChunkedArray) -> str:

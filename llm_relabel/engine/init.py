@@ -17,6 +17,7 @@ from llm_relabel.data.label_shapes import list_hint, missing_hint
 from llm_relabel.engine.exemplars import chosen_examples
 from llm_relabel.errors import DataError, JobError
 from llm_relabel.spellings import look_alikes, told_look_alikes
+from llm_relabel.tasks import task_type
 
 # The data keys that `init` takes as options of the same name.
 OPTIONS = (
@@ -52,7 +53,7 @@ def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> 
     }
     job = make_job(raw, folder=folder.resolve())
     try:
-        dataset = read_dataset(job.data, job.resolve)
+        dataset = read_dataset(job.data, job.resolve, cells_of=task_type(task).cells)
     except DataError as error:
         raise DataError(_with_options(str(error))) from error
     counts = dict.fromkeys(dataset.class_names or (), 0) | dataset.label_counts()

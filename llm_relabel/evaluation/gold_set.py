@@ -16,7 +16,7 @@ from llm_relabel.data import read_dataset, rows_of_file
 from llm_relabel.data.written_lists import NONE, WrittenLists
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.prepared import Prepared
-from llm_relabel.tasks import InvalidAnswer, Task, from_name, is_one_choice
+from llm_relabel.tasks import InvalidAnswer, Task, from_name, is_one_choice, task_type
 from llm_relabel.units import Labels, has_label
 from llm_relabel.units import column as label_column
 
@@ -174,7 +174,9 @@ def _ids(
         return [None if row.get(name) is None else str(row[name]) for row in rows]
     plain = {"label": column, "gold": None, "locked": None, "group": None, "dev": None}
     alike = section.model_copy(update={"path": str(path), **plain})
-    ids: list[Any] = read_dataset(alike, Path).ids.to_pylist()
+    ids: list[Any] = read_dataset(
+        alike, Path, cells_of=task_type(prepared.job.task).cells
+    ).ids.to_pylist()
     return ids
 
 

@@ -25,7 +25,7 @@ from llm_relabel.records import Verdict
 from llm_relabel.run_folder.changes import corrected_labels, in_force
 from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.run_folder.lines import latest
-from llm_relabel.tasks import Task, assembled, open_task
+from llm_relabel.tasks import Task, assembled, open_task, task_type
 from llm_relabel.units import Labels
 
 
@@ -194,6 +194,7 @@ def _dataset(run: RunFolder, job: Job, aliases: Mapping[str, str]) -> Dataset | 
         return None
     section = job.data.model_copy(update={"path": str(found[0])})
     try:
-        return read_dataset(section, lambda path: Path(path).resolve(), aliases)
+        cells_of = task_type(job.task).cells
+        return read_dataset(section, lambda path: Path(path).resolve(), aliases, cells_of)
     except RelabelError:
         return None  # a damaged dataset is `run`'s to report; the report then knows no gold

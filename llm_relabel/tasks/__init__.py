@@ -22,9 +22,14 @@ from llm_relabel.tasks.task import (
 )
 
 
+def task_type(name: str) -> type[Task]:
+    """The class of the task type called `name`."""
+    return cast(type[Task], load(TASKS[name]))
+
+
 def open_task(name: str, definitions: LabelDefinitions, label_type: pa.DataType) -> Task:
     """The task type called `name`, for these definitions and labels of this Arrow type."""
-    return cast(Task, load(TASKS[name])(definitions, label_type))
+    return task_type(name)(definitions, label_type)
 
 
 __all__ = [
@@ -37,6 +42,7 @@ __all__ = [
     "from_name",
     "is_one_choice",
     "open_task",
+    "task_type",
     "units_between",
     "whole_item",
 ]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from llm_relabel.config.definitions import LabelDefinitions
 from llm_relabel.config.job import ModelSection
 from llm_relabel.data import Dataset
+from llm_relabel.data.one_hot import class_cells
 from llm_relabel.errors import nearest
 from llm_relabel.measure import Accuracy
 from llm_relabel.models.model import Predictions
@@ -51,6 +52,7 @@ class Classification:
     """The classification task; multi-label follows from the label column holding lists."""
 
     name = "classification"
+    cells = staticmethod(class_cells)
     template = "classification.jinja"
     measure = Accuracy()
     embedded_judge = "llm_relabel.judge.without_llm.embedded:EmbeddedJudge"

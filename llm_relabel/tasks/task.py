@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from llm_relabel.config.definitions import LabelDefinitions
 from llm_relabel.config.job import ModelSection
 from llm_relabel.data import Dataset
+from llm_relabel.data.cells import CellsOf
 from llm_relabel.measure import Measure
 from llm_relabel.models.model import Predictions, SmallModel
 from llm_relabel.records import Item
@@ -72,6 +73,8 @@ class Task(Protocol):
     """One task type. It is made from the definitions and the Arrow type of the label column."""
 
     name: str
+    cells: CellsOf
+    """How the labels stand in a file; asked of the type, before there is a task."""
     template: str
     """The prompt template: a file of `prompts/`, or a whole path."""
     kinds: tuple[Kind, ...]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from llm_relabel.config.definitions import LabelDefinitions
 from llm_relabel.config.job import ModelSection
 from llm_relabel.data import Dataset
+from llm_relabel.data.one_hot import class_cells
 from llm_relabel.models.model import Predictions
 from llm_relabel.models.own_predictions import load_predictions
 from llm_relabel.records import Item
@@ -69,6 +70,7 @@ class Ratings:
     """The task."""
 
     name = "ratings"
+    cells = staticmethod(class_cells)
     template = str(Path(__file__).with_name("ratings.jinja"))
     embedded_judge = None
 
