@@ -43,15 +43,15 @@ class Fixed(Encoder):
     def precision(self, count: int) -> str:  # noqa: ARG002 - it is fixed
         return BFLOAT16 if self.kind == BFLOAT16 else FULL
 
-    def _load(self, precision: str) -> tuple[Any, Any, Any]:
+    def loaded(self, precision: str) -> tuple[Any, Any, Any]:
         if self.kind == "int8" and precision not in self._loaded:
             import torch
 
-            tokenizer, model, device = super()._load(precision)
+            tokenizer, model, device = super().loaded(precision)
             kinds = {torch.nn.Linear}
             smaller = torch.ao.quantization.quantize_dynamic(model, kinds, dtype=torch.qint8)
             self._loaded[precision] = tokenizer, smaller, device
-        return super()._load(precision)
+        return super().loaded(precision)
 
 
 def labels_of(name: str, rows: int) -> tuple[list[str], Any, Any]:

@@ -132,7 +132,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
                 "model.predictions brings your own predictions, so model.finetune: true would do "
                 "nothing; remove one of them"
             )
-        own = task.own_predictions(job.resolve(job.model.predictions), dataset.ids)
+        own = task.own_predictions(job.resolve(job.model.predictions), dataset)
         if job.data.dev is not None:
             warnings.append("data.dev is not scored: model.predictions brings no model")
     return Prepared(

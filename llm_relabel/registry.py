@@ -8,7 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-TASKS: dict[str, str] = {"classification": "llm_relabel.tasks.classification:Classification"}
+TASKS: dict[str, str] = {
+    "classification": "llm_relabel.tasks.classification:Classification",
+    "tagging": "llm_relabel.tasks.tagging:Tagging",
+}
 
 
 def load(place: str) -> Any:

@@ -95,7 +95,7 @@ def test_overrides(work: toy.Work) -> None:
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        ({"a": "x"}, "at least two class names"),
+        ({}, "must map label names to definitions"),
         ({"a": "x", "b": ""}, "labels.b.definition"),
         ({"a": "x", "b": {"definition": "y", "exmaples": []}}, "did you mean 'examples'?"),
         ({"a": "x", "b": {"definition": "y", "parent": "b"}}, "is its own parent"),

@@ -82,6 +82,13 @@ TEXT = {"text": "text"}
 ABC = {"a": "First.", "b": "Second.", "c": "Third."}
 PROBS = [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.4, 0.35, 0.25], [0.3, 0.4, 0.3]]
 
+# One text, so that any row's spans could be any other's.
+WORDS = "Ann Lee met Ann in Rome".split()
+TAGS = [
+    "B-PER I-PER O O O B-LOC", "O O O O O O", None, "B-LOC B-PER O B-PER O O", "O O O O O B-LOC",
+]  # fmt: skip
+OFFSETS: list[Any] = [[[0, 3, "PER"], [10, 12, "PER"]], [], None, [[10, 12, "PER"]], []]
+
 SAMPLES: dict[str, list[Sample]] = {
     "classification": [
         Sample(
@@ -103,6 +110,50 @@ SAMPLES: dict[str, list[Sample]] = {
             impossible=[{"labels": ["x"]}, {"labels": "a, b"}, {"verdict": "no", "labels": []}, {}],
             predictions=[{"pred_probs": probs} for probs in PROBS],
             hostile=({HOSTILE: "x", "b": "y"}, [[HOSTILE, "b"], ["b"], [HOSTILE], []]),
+            data=TEXT,
+        ),
+    ],
+    "tagging": [
+        Sample(
+            labels={"PER": "A person.", "LOC": "A place."},
+            rows=[{"text": WORDS, "label": tags and tags.split()} for tags in TAGS],
+            answers=[
+                ({"verdict": "decided", "entities": [
+                    {"text": "Ann Lee", "occurrence": 1, "type": "PER"},
+                    {"text": "Ann", "occurrence": 2, "type": "LOC"}]},
+                 [{"start": 0, "end": 7, "type": "PER", "text": "Ann Lee"},
+                  {"start": 12, "end": 15, "type": "LOC", "text": "Ann"}]),
+                ({"verdict": "decided", "entities": []}, []),
+            ],
+            abstains=[{"verdict": "CANNOT_TELL", "entities": []}],
+            impossible=[
+                {"verdict": "decided", "entities": [{"text": t, "occurrence": n, "type": kind}]}
+                for t, n, kind in [("An", 1, "PER"), ("Ann", 3, "PER"), ("Ann", 1, "X"),
+                                   ("nobody", 1, "PER"), ("", 1, "PER"), ("Ann", 0, "LOC")]
+            ] + [{"verdict": "maybe", "entities": []}, {"entities": "Ann"}, {},
+                 {"verdict": "decided", "entities": [
+                     {"text": "Ann Lee", "occurrence": 1, "type": "PER"},
+                     {"text": "Lee met", "occurrence": 1, "type": "LOC"}]}],
+            predictions=[
+                {"spans": [{"start": 0, "end": 2, "type": "PER", "prob": p},
+                           {"start": 0, "end": 2, "type": "LOC", "prob": 0.3}]}
+                for p in (0.9, 0.2, 0.6, 0.1, 0.7)
+            ],
+            hostile=({HOSTILE: "x", "b": "y"},
+                     [[f"B-{name}", "O", "O", "O", "O", "O"] for name in (HOSTILE, "b")]),
+            data=TEXT,
+        ),
+        Sample(
+            labels={"PER": "A person."},
+            rows=[{"text": "Zoë \U0001f600 met Al", "label": label} for label in OFFSETS],
+            answers=[({"verdict": "decided", "entities": [{"text": "Zoë", "occurrence": 1,
+                                                           "type": "PER"}]},
+                      [{"start": 0, "end": 3, "type": "PER", "text": "Zoë"}])],
+            abstains=[{"verdict": "CANNOT_TELL", "entities": []}],
+            impossible=[{"verdict": "decided", "entities": [{"text": "Zo", "occurrence": 9,
+                                                             "type": "PER"}]}],
+            predictions=[{"spans": []}] * 5,
+            hostile=None,
             data=TEXT,
         ),
     ],
@@ -355,7 +406,7 @@ def test_beliefs_are_of_the_units_and_of_the_values(case: Case) -> None:
     ids = case.data.ids.to_pylist()
     lines = [{"id": i, **each} for i, each in zip(ids, case.sample.predictions, strict=True)]
     path.write_text("".join(json.dumps(line) + "\n" for line in reversed(lines)))
-    found = task.own_predictions(path, case.data.ids)
+    found = task.own_predictions(path, case.data)
     assert len(found.labels) == len(ids)
     assert all(task.check(label_json(label)) == label for label in found.labels.tolist())
     assert {len(scores) for scores in found.scores.values()} == {len(ids)}

@@ -13,8 +13,8 @@ from scipy.optimize import minimize
 from llm_relabel.evidence.beliefs import JudgeVotes, believe, majority
 from llm_relabel.evidence.fusion import FLOOR
 from llm_relabel.evidence.predicted import Predicted
-from llm_relabel.tasks import Task, is_one_choice
-from llm_relabel.units import SILENT, Labels, LabelValue, best, column_of, differs, has_label
+from llm_relabel.tasks import Task, is_one_choice, labels_of
+from llm_relabel.units import SILENT, Labels, LabelValue, column_of, differs, has_label
 
 # In this order an equal estimate is settled: what weighs all evidence, first.
 ORDER = ("fuse", "fuse doubted", "pool", "agree", "replace", "replace doubted", "keep")
@@ -107,7 +107,7 @@ class AuditEvidence:
         features = np.stack([source[rows].astype(np.float64) for source in sources], axis=2)
         weights = _fit_pool(features, truth)
         total = sum(w * source for w, source in zip(weights, sources, strict=True))
-        return task.labels(units, best(np.asarray(total, dtype=np.float32)))
+        return labels_of(task, units, np.asarray(total, dtype=np.float32))
 
 
 def _fit_pool(features: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -164,9 +164,9 @@ def _parse(raw: Any, where: str) -> LabelDefinitions:
             f"found {type(raw).__name__}"
         )
     labels = raw["labels"]
-    if not isinstance(labels, dict) or len(labels) < 2:
+    if not isinstance(labels, dict) or not labels:
         raise DefinitionsError(
-            f"{where}: `labels` must map at least two class names to definitions, found {labels!r}"
+            f"{where}: `labels` must map label names to definitions, found {labels!r}"
         )
     normal, problems = _normal(labels)
     for unknown in [key for key in raw if key not in ("labels", "instruction")]:

@@ -70,6 +70,15 @@ class DataSection(Section):
     missing: tuple[str, ...] | None = None
     """Values that mean "no label", such as `[-1, N/A]`; an empty cell always does."""
 
+    scheme: Literal["bio", "iob1", "bioes", "bilou", "io"] | None = None
+    """The scheme of a column of tags, where it cannot be told from them."""
+    tag_names: tuple[str, ...] | None = None
+    """The tags behind numbers, in their order, such as `[O, B-PER, I-PER]`; a Hugging Face dataset
+    knows its own."""
+    offsets: Literal["characters", "utf16"] | None = None
+    """What the offsets of spans count. JavaScript tools count UTF-16 units, in which an emoji is
+    two; where spans tell their words, it is found."""
+
     @field_validator("text", "context", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:

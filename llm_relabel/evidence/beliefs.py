@@ -22,14 +22,13 @@ from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.evidence.views import CURRENT_SIDE, leaned, weigh
 from llm_relabel.files.journal import write_whole
 from llm_relabel.records import Verdict
-from llm_relabel.tasks import Task
+from llm_relabel.tasks import Task, labels_of
 from llm_relabel.units import (
     Codes,
     Labels,
     LabelValue,
     Units,
     belief_in,
-    best,
     column_of,
     differs,
     has_label,
@@ -158,7 +157,7 @@ def believe(
     posterior = fused.posterior
     if weighed.lean is not None:
         posterior = leaned(posterior, codes[GIVEN], verdict_codes, weighed.lean)
-    labels = task.labels(units, best(posterior))
+    labels = labels_of(task, units, posterior)
     labels[has_label(checked)] = checked[has_label(checked)]
     spoke = {name: float(has_label(each).sum()) for name, each in sources.items()}
     accuracy = {

@@ -17,6 +17,7 @@ from llm_relabel.tasks.task import (
     by_name,
     from_name,
     is_one_choice,
+    labels_of,
     units_between,
     whole_item,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "by_name",
     "from_name",
     "is_one_choice",
+    "labels_of",
     "open_task",
     "task_type",
     "units_between",

@@ -162,7 +162,12 @@ class Classification:
         found[~has_label(labels)] = SILENT
         return found.reshape(-1)
 
-    def labels(self, units: Units, codes: Codes) -> Labels:
+    def labels(
+        self,
+        units: Units,
+        codes: Codes,
+        belief: NDArray[np.float32] | None = None,  # noqa: ARG002
+    ) -> Labels:
         if not self.multi_label:
             return np.array([*self.names, None], dtype=object)[codes]
         matrix = codes.reshape(units.rows, len(self.kinds))
@@ -206,10 +211,10 @@ class Classification:
             folder=folder, progress=progress,
         )  # fmt: skip
 
-    def own_predictions(self, path: Path, ids: Any) -> Predictions:
+    def own_predictions(self, path: Path, dataset: Dataset) -> Predictions:
         from llm_relabel.models.own_predictions import load_predictions
 
-        probs = load_predictions(path, ids, self.names, exclusive=not self.multi_label)
+        probs = load_predictions(path, dataset.ids, self.names, exclusive=not self.multi_label)
         return class_predictions(self._classes, probs)
 
     def beliefs(self, units: Units, predictions: Predictions) -> NDArray[np.float32]:  # noqa: ARG002

@@ -32,6 +32,7 @@ from llm_relabel.units import (
     LabelValue,
     Unit,
     Units,
+    best,
     item_unit,
     label_json,
     one_choice,
@@ -130,8 +131,14 @@ class Task(Protocol):
         """(units,) what one label column says of these units."""
         ...
 
-    def labels(self, units: Units, codes: Codes) -> Labels:
-        """(rows,) the labels that codes (units,) make; None where all are silent."""
+    def labels(
+        self, units: Units, codes: Codes, belief: NDArray[np.float32] | None = None
+    ) -> Labels:
+        """(rows,) the labels that codes (units,) make; None where all are silent.
+
+        Where codes of several units cannot stand side by side, those stay that `belief` (units,)
+        in them is highest of together.
+        """
         ...
 
     def values(self, label: LabelValue, given: LabelValue) -> dict[str, Any]:
@@ -158,8 +165,8 @@ class Task(Protocol):
         """The small model of this task, which reads nothing heavy before it is asked."""
         ...
 
-    def own_predictions(self, path: Path, ids: Any) -> Predictions:
-        """The user's own out-of-sample predictions, in the order of `ids`. Raises DataError."""
+    def own_predictions(self, path: Path, dataset: Dataset) -> Predictions:
+        """The user's own out-of-sample predictions, in the data's order. Raises DataError."""
         ...
 
     def beliefs(self, units: Units, predictions: Predictions) -> NDArray[np.float32]:
@@ -189,6 +196,11 @@ def is_one_choice(task: Task) -> bool:
 def whole_item(task: Task) -> str:
     """The key of a decision on an item as a whole."""
     return item_unit(task.kinds)
+
+
+def labels_of(task: Task, units: Units, beliefs: NDArray[np.float32]) -> Labels:
+    """(rows,) the labels that are believed most; `beliefs` (units, K)."""
+    return task.labels(units, best(beliefs), beliefs.max(axis=1))
 
 
 def by_name(task: Task, label: LabelValue) -> Any:

@@ -137,7 +137,9 @@ class Ratings:
         place: dict[Any, int] = {rating: code for code, rating in enumerate(self.scale)}
         return np.array([place.get(label, SILENT) for label in labels.tolist()], dtype=np.int32)
 
-    def labels(self, units: Units, codes: Codes) -> Labels:
+    def labels(
+        self, units: Units, codes: Codes, belief: NDArray[np.float32] | None = None
+    ) -> Labels:
         return np.array([*self.scale, None], dtype=object)[codes]
 
     def values(self, label: LabelValue, given: LabelValue) -> dict[str, Any]:
@@ -161,8 +163,8 @@ class Ratings:
     ) -> WordVotes:  # fmt: skip
         return WordVotes(self, dataset)
 
-    def own_predictions(self, path: Path, ids: Any) -> Predictions:
-        return self.predictions(load_predictions(path, ids, self.names))
+    def own_predictions(self, path: Path, dataset: Dataset) -> Predictions:
+        return self.predictions(load_predictions(path, dataset.ids, self.names))
 
     def predictions(self, probs: NDArray[np.float32]) -> Predictions:
         """The median of each row's distribution, which errs least by the measure."""

@@ -147,7 +147,7 @@ class Encoder:
         """Batches of (places, vectors), longest texts last, each under the token budget."""
         import torch
 
-        tokenizer, model, device = self._load(precision)
+        tokenizer, model, device = self.loaded(precision)
         ids, text_of = _windows(tokenizer, texts)
         parts = _Parts(text_of)
         for places in batches_by_length([len(one) for one in ids], BATCH_TOKENS):
@@ -173,7 +173,8 @@ class Encoder:
         tokenizer, model = load_encoder(self.name, self._local)
         return tokenizer, model
 
-    def _load(self, precision: str) -> tuple[Any, Any, Any]:
+    def loaded(self, precision: str) -> tuple[Any, Any, Any]:
+        """(tokenizer, model, device) of a precision; the model is in evaluation mode."""
         if precision not in self._loaded:
             import torch
 

@@ -1,0 +1,85 @@
+"""Spans of a text: what tagging's labels are made of, and how a judge's words find their place."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from llm_relabel.data.offsets import cuts_a_word
+from llm_relabel.data.spans import Span
+from llm_relabel.records import Item
+from llm_relabel.spellings import visible_name
+from llm_relabel.tasks.task import InvalidAnswer
+
+
+def ordered(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Spans as a label value. Raises InvalidAnswer where two overlap."""
+    found = tuple(sorted(set(spans)))
+    for one, other in pairwise(found):
+        if other.start < one.end:
+            raise InvalidAnswer(
+                f"{one.text!r:.60} ({one.type}) and {other.text!r:.60} ({other.type}) overlap; "
+                "give each part of the text to one entity"
+            )
+    return found
+
+
+def shown(span: Span) -> str:
+    """A span in words."""
+    return f"{visible_name(span.type)} {shown_text(span.text)}"
+
+
+def shown_text(text: str) -> str:
+    """The words of a span between quotes, on one line."""
+    return f'"{visible_name(" ".join(text.split()))}"'
+
+
+def best_apart(spans: Sequence[Span], weights: Sequence[float]) -> tuple[Span, ...]:
+    """Those of `spans` that do not overlap and have the largest sum of weights (above 0).
+
+    Weighted interval scheduling (Kleinberg and Tardos, Algorithm Design, section 6.1).
+    """
+    order = sorted(range(len(spans)), key=lambda place: spans[place].end)
+    ends = [spans[place].end for place in order]
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    for number, place in enumerate(order):
+        before = best[bisect_right(ends, spans[place].start, 0, number)]
+        taken = (before[0] + weights[place], (*before[1], place))
+        best.append(max(best[-1], taken, key=lambda pair: pair[0]))
+    return tuple(sorted(spans[place] for place in best[-1][1]))
+
+
+def text_of(item: Item) -> str:
+    """The text that spans of an item are of."""
+    return next(iter(item.fields.values()))
+
+
+def on_borders(item: Item, start: int, end: int) -> bool:
+    """Whether a span keeps to the words of its item."""
+    if item.words is not None:
+        return any(start == a for a, _ in item.words) and any(end == b for _, b in item.words)
+    text = text_of(item)
+    return not cuts_a_word(text, start) and not cuts_a_word(text, end)
+
+
+def occurrences(item: Item, words: str) -> tuple[list[tuple[int, int]], bool]:
+    """Where these words stand in an item, in order; and whether only white space differed.
+
+    Inside a longer word they count only where they stand nowhere else, and never where the text
+    came as words.
+    """
+    text = text_of(item)
+    bare = "".join(words.split())
+    if not bare:
+        return [], False
+    loose = r"\s*".join(map(re.escape, bare))
+    for pattern, repaired in ((re.escape(words.strip()), words != words.strip()), (loose, True)):
+        found = [match.span(1) for match in re.finditer(f"(?=({pattern}))", text)]
+        inside = [place for place in found if on_borders(item, *place)]
+        if inside:
+            return inside, repaired
+        if found and item.words is None:
+            return found, repaired
+    return [], False
