@@ -83,7 +83,7 @@ ABC = {"a": "First.", "b": "Second.", "c": "Third."}
 PROBS = [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.4, 0.35, 0.25], [0.3, 0.4, 0.3]]
 
 # One text, so that any row's spans could be any other's.
-WORDS = "Ann Lee met Ann in Rome".split()
+WORDS = ["Ann", "Lee", "met", "Ann", "in", "Rome"]
 TAGS = [
     "B-PER I-PER O O O B-LOC", "O O O O O O", None, "B-LOC B-PER O B-PER O O", "O O O O O B-LOC",
 ]  # fmt: skip

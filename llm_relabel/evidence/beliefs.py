@@ -144,7 +144,7 @@ def believe(
     silent = judged & ~answered
     checked = column_of(rows, people or {})
     own = {MODEL: predicted.labels, CURRENT: predicted.current, PEOPLE: checked}
-    units = task.units({**sources, **own})
+    units = task.units({**sources, **own}, predicted.predictions)
     beliefs = predicted.beliefs_over(units)
     codes = {name: task.codes(units, labels) for name, labels in sources.items()}
     heard = {name: each for name, each in whole.items() if name not in constant}
@@ -220,7 +220,9 @@ def _belief_in_changes(
 def _accuracy(units: Units, posterior: NDArray[np.float32], codes: Codes) -> float:
     """How often a source is believed right where it speaks, the mean over the kinds."""
     found = []
-    for number in range(len(units.kinds)):
+    for number, kind in enumerate(units.kinds):
+        if len(kind.values) < 2:
+            continue
         here = np.arange(len(units))[units.of_kind(number)]
         here = here[codes[here] >= 0]
         found.append(float(posterior[here, codes[here]].mean()) if len(here) else float("nan"))

@@ -85,7 +85,7 @@ class FusedUnits:
     @property
     def model_weight(self) -> float:
         """The mean over the kinds."""
-        return float(np.mean([each.model_weight for each in self.kinds]))
+        return float(np.nanmean([each.model_weight for each in self.kinds]))
 
 
 def fuse_units(
@@ -93,13 +93,18 @@ def fuse_units(
 ) -> FusedUnits:
     """One fusion for each kind. `codes` are the sources', (units,) each; `beliefs` (units, K).
 
-    Where a unit may be absent, what its other values leave is the belief in `none`.
+    Where a unit may be absent, what its other values leave is the belief in `none`. A kind with one
+    value leaves nothing to find out.
     """
     posterior = np.zeros((len(units), units.width), dtype=np.float32)
     likelihood = np.zeros(len(units), dtype=np.float32)
     found = []
     for number, kind in enumerate(units.kinds):
         here, width = units.of_kind(number), len(kind.values)
+        if width == 1:
+            posterior[here, 0] = 1
+            found.append(_settled(codes))
+            continue
         fused = fuse(
             [SourceCodes(name, each[here]) for name, each in codes.items()],
             np.ascontiguousarray(beliefs[here, :width]),
@@ -114,6 +119,14 @@ def fuse_units(
         likelihood[here] = fused.likelihood
         found.append(fused)
     return FusedUnits(posterior, tuple(found), likelihood)
+
+
+def _settled(codes: Mapping[str, Codes]) -> Fused:
+    """What there is to say of a kind with one value."""
+    nothing = np.zeros((0, 1), dtype=np.float32)
+    one = np.ones((1, 1))
+    nan = float("nan")
+    return Fused(nothing, dict.fromkeys(codes, one), dict.fromkeys(codes, nan), nan, nothing[:, 0])
 
 
 def fuse(

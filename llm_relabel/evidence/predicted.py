@@ -43,7 +43,8 @@ class Predicted:
     def units(self) -> Units:
         """The table that `beliefs` is over."""
         return self.task.units(
-            {"given": self.given, "current": self.current, "predicted": self.labels}
+            {"given": self.given, "current": self.current, "predicted": self.labels},
+            self.predictions,
         )
 
     @cached_property

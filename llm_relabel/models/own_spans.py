@@ -50,10 +50,14 @@ def load_spans(path: Path, dataset: Dataset, names: Sequence[str]) -> Prediction
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise DataError(f"predictions {str(path)!r}: {'; '.join(problems[:SHOWN])}{more}")
     listed = [by_id[each] for each in ids]
-    labels = column(_likely(spans, names, texts[each]) for each, spans in zip(ids, listed, strict=True))
+    labels = column(
+        _likely(spans, names, texts[each]) for each, spans in zip(ids, listed, strict=True)
+    )
     flat = [span for spans in listed for span in spans]
     return predictions_of(
         labels, np.cumsum([0, *map(len, listed)]), [span[:2] for span in flat],
+        [texts[each][span[0] : span[1]] for each, spans in zip(ids, listed, strict=True)
+         for span in spans],
         np.array([span[2] for span in flat], dtype=np.int64),
         np.array([span[3] for span in flat], dtype=np.float32), tuple(names),
     )  # fmt: skip

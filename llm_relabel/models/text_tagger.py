@@ -132,29 +132,53 @@ class TextTagger:
                                          found.end.tolist(), strict=True)
         ]  # fmt: skip
         bounds = np.searchsorted(found.row, np.arange(len(texts) + 1))
+        words = [
+            texts[row][start:end]
+            for row, (start, end) in zip(found.row.tolist(), where, strict=True)
+        ]  # fmt: skip
         return predictions_of(
-            predicted, bounds, where, found.type, found.prob, tuple(self._types), found.quality
-        )
+            predicted, bounds, where, words, found.type, found.prob, tuple(self._types),
+            found.quality,
+        )  # fmt: skip
 
 
 def predictions_of(
-    labels: Labels, bounds: NDArray[Any], places: Sequence[Range], types: NDArray[Any],
-    probs: NDArray[Any], names: tuple[str, ...], quality: Floats | None = None,
+    labels: Labels, bounds: NDArray[Any], places: Sequence[Range], words: Sequence[str],
+    types: NDArray[Any], probs: NDArray[Any], names: tuple[str, ...],
+    quality: Floats | None = None,
 ) -> Predictions:  # fmt: skip
     """Candidate spans of all rows as predictions; those of row r are `bounds[r]:bounds[r + 1]`."""
     offsets = pa.array(bounds, pa.int32())
     start, end = (np.array([each[part] for each in places], dtype=np.int32) for part in (0, 1))
     columns = {
-        "span_start": start, "span_end": end, "span_type": types.astype(np.int32),
-        "span_prob": probs.astype(np.float32),
+        "span_start": pa.array(start), "span_end": pa.array(end),
+        "span_text": pa.array(words, pa.string()), "span_type": pa.array(types, pa.int32()),
+        "span_prob": pa.array(probs, pa.float32()),
     }  # fmt: skip
-    scores = {
-        name: pa.ListArray.from_arrays(offsets, pa.array(values))
-        for name, values in columns.items()
-    }
+    scores = {name: pa.ListArray.from_arrays(offsets, each) for name, each in columns.items()}
     if quality is not None:
         scores["sequence_prob"] = pa.array(quality)
     return Predictions(labels, scores, names)
+
+
+def spans_over(least: float, predictions: Predictions | None) -> dict[int, list[str]]:
+    """The units, by row, of the spans that predictions give at least this probability."""
+    if predictions is None or not predictions.scores:
+        return {}
+    scores = predictions.scores
+    bounds = np.asarray(scores["span_prob"].offsets)
+    probs, starts, ends = (
+        np.asarray(scores[name].values) for name in ("span_prob", "span_start", "span_end")
+    )
+    likely = np.flatnonzero(probs >= least)
+    words = scores["span_text"].values.take(pa.array(likely)).to_pylist()
+    rows = np.searchsorted(bounds, likely, side="right") - 1
+    found: dict[int, list[str]] = {}
+    for row, start, end, text in zip(
+        rows.tolist(), starts[likely].tolist(), ends[likely].tolist(), words, strict=True
+    ):
+        found.setdefault(row, []).append(Span(start, end, "", text).key)
+    return found
 
 
 def beliefs_in(units: Units, predictions: Predictions, names: Sequence[str]) -> Floats:
@@ -165,12 +189,13 @@ def beliefs_in(units: Units, predictions: Predictions, names: Sequence[str]) -> 
     bounds = np.asarray(listed[0].offsets).tolist()
     starts, ends, kinds, probs = (np.asarray(each.values).tolist() for each in listed)
     found = np.full((len(units), 1 + len(names)), UNLIKELY, dtype=np.float32)
+    is_place = np.array([len(kind.values) > 1 for kind in units.kinds])[units.kind]
     for row in range(units.rows):
         here = units.of_row(row)
         at = {
             place_of(key): place
             for place, key in enumerate(units.key[here].tolist(), start=here.start)
-            if key
+            if is_place[place]
         }
         if at:
             for number in range(bounds[row], bounds[row + 1]):
@@ -181,9 +206,8 @@ def beliefs_in(units: Units, predictions: Predictions, names: Sequence[str]) -> 
     # The types of one place exclude each other; rounding may bring them over 1.
     found[:, 1:] /= np.maximum(1, some / (1 - UNLIKELY))[:, None]
     found[:, 0] = 1 - found[:, 1:].sum(axis=1)
-    nowhere = np.array([not key for key in units.key.tolist()], dtype=np.bool_)
-    found[nowhere] = 0
-    found[nowhere, 0] = 1
+    found[~is_place] = 0
+    found[~is_place, 0] = 1
     return found
 
 

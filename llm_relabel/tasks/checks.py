@@ -17,7 +17,9 @@ def class_findings(class_names: tuple[str, ...], dataset: Dataset) -> Findings:
     """Labels without a definition, classes too small to learn, nothing to learn at all."""
     found = _undefined_and_small(class_names, dataset)
     if len(class_names) < 2:
-        found.problems.append(f"only {class_names[0]!r} is defined; at least two classes are needed")
+        found.problems.append(
+            f"only {class_names[0]!r} is defined; at least two classes are needed"
+        )
     return Findings(found.problems, found.warnings, _nothing_to_learn(class_names, dataset))
 
 

@@ -139,7 +139,11 @@ class Classification:
 
     # Units
 
-    def units(self, columns: Mapping[str, Labels]) -> Units:
+    def units(
+        self,
+        columns: Mapping[str, Labels],
+        predictions: Predictions | None = None,  # noqa: ARG002 - every source has the same units
+    ) -> Units:
         rows = len(next(iter(columns.values())))
         if self._table is None or self._table.rows != rows:  # every source has the same units
             each, names = len(self.kinds), [kind.name for kind in self.kinds]

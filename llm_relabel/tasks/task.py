@@ -70,6 +70,10 @@ class InvalidAnswer(ValueError):
     """Raised when a judge's answer is not of the task's form; the text tells the judge why."""
 
 
+class NeedsItem(InvalidAnswer):
+    """Raised when a label may be one and only its item can tell."""
+
+
 class Task(Protocol):
     """One task type. It is made from the definitions and the Arrow type of the label column."""
 
@@ -123,8 +127,11 @@ class Task(Protocol):
 
     # Units
 
-    def units(self, columns: Mapping[str, Labels]) -> Units:
-        """The units that these label columns (rows,), by source, speak of together."""
+    def units(self, columns: Mapping[str, Labels], predictions: Predictions | None = None) -> Units:
+        """The units that these label columns (rows,), by source, speak of together.
+
+        With `predictions`, also those that a small model holds possible, though it predicts others.
+        """
         ...
 
     def codes(self, units: Units, labels: Labels) -> Codes:

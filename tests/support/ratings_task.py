@@ -122,7 +122,7 @@ class Ratings:
 
     # Units
 
-    def units(self, columns: Mapping[str, Labels]) -> Units:
+    def units(self, columns: Mapping[str, Labels], predictions: Predictions | None = None) -> Units:
         rows = len(next(iter(columns.values())))
         return Units(
             kinds=self.kinds,

@@ -10,7 +10,7 @@ from llm_relabel.data import rows_of_file
 from llm_relabel.errors import DataError
 from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.records import Ask, Item, Verdict
-from llm_relabel.tasks import InvalidAnswer, Task, from_name
+from llm_relabel.tasks import InvalidAnswer, NeedsItem, Task, from_name
 from llm_relabel.units import label_json
 
 
@@ -66,6 +66,8 @@ class RecordedJudge:
     def _defined(self, label: Any) -> bool:
         try:
             from_name(self._task, label)
+        except NeedsItem:
+            return True
         except InvalidAnswer:
             return False
         return True
