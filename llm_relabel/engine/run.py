@@ -69,9 +69,10 @@ def _opened(job: Job, progress: Progress, pilot_size: int | None) -> dict[str, A
 
 
 def _reading(prepared: Prepared, model: SmallModel) -> Reading | None:
-    """None where a model of the verdicts would say nothing: the job has its own predictions, or
-    its judge sees only what the small model sees."""
-    if prepared.own_predictions is not None or prepared.job.judge.provider == "embedded":
+    """None where a model of the verdicts would say nothing: the job has its own predictions, its
+    judge sees only what the small model sees, or its task has no use for it."""
+    sees_the_same = prepared.job.judge.provider == "embedded"
+    if prepared.own_predictions is not None or sees_the_same or not prepared.task.weighs_sides:
         return None
     return Reading(prepared.task, prepared.given, model.out_of_fold)
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from llm_relabel.evidence.views import Reading
 from llm_relabel.models import Predictions
+from llm_relabel.models.model import WHOLE
 from llm_relabel.tasks import Task
-from llm_relabel.units import Labels, Units, belief_in
+from llm_relabel.units import Labels, Units, belief_in, differs, has_label
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,24 @@ class Predicted:
 
     def quality_of(self, labels: Labels) -> NDArray[np.float32]:
         """(rows,) the small model's belief in other labels, in 0..1."""
-        return belief_in(self.units, self.beliefs, self.task.codes(self.units, labels))
+        found = belief_in(self.units, self.beliefs, self.task.codes(self.units, labels))
+        if WHOLE in self.predictions.scores:
+            whole = np.asarray(self.predictions.scores[WHOLE].to_numpy(zero_copy_only=False))
+            same = ~np.isnan(whole) & has_label(labels) & ~differs(labels, self.current)
+            found[same] = whole[same]
+        return found
 
     def runner_up(self, row: int) -> Any:
         """The next best label of one row: its least certain unit decided the second way."""
         if not self.predictions.scores:  # there is no model
             return None
-        units, place = self.units, self.units.of_row(row)
-        beliefs = self.beliefs[place]
-        if not len(beliefs):
+        units, here = self.units, self.units.of_row(row)
+        sizes = np.array([len(kind.values) for kind in units.kinds])
+        places = np.flatnonzero(sizes[units.kind[here]] > 1) + here.start
+        if not len(places):
             return None
-        worst = int(beliefs.max(axis=1).argmin())
-        kind = units.kinds[units.kind[place][worst]]
-        second = int(np.argsort(-beliefs[worst, : len(kind.values)], kind="stable")[1])
-        label, key = self.labels[row], units.key[place][worst]
+        worst = int(places[self.beliefs[places].max(axis=1).argmin()])
+        kind = units.kinds[units.kind[worst]]
+        second = int(np.argsort(-self.beliefs[worst, : len(kind.values)], kind="stable")[1])
+        label, key = self.labels[row], units.key[worst]
         return self.task.assemble(label, {key: kind.values[second]})

@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 from llm_relabel.units import Labels
 
+# The score that is the belief in the whole of each label that was learned from, (rows,) in 0..1;
+# null where there was none. For models that know it better than unit by unit.
+WHOLE = "whole_label_prob"
+
 
 @dataclass(frozen=True)
 class Predictions:

@@ -16,7 +16,7 @@ from llm_relabel.config.job import ModelSection
 from llm_relabel.data.offsets import parts_words
 from llm_relabel.data.spans import Span, place_of
 from llm_relabel.data.words import Range, ranges
-from llm_relabel.models.model import Predictions
+from llm_relabel.models.model import WHOLE, Predictions
 from llm_relabel.models.word_tagger import Tagged, WordTagger
 from llm_relabel.units import Labels, Units, column
 
@@ -157,7 +157,7 @@ def predictions_of(
     }  # fmt: skip
     scores = {name: pa.ListArray.from_arrays(offsets, each) for name, each in columns.items()}
     if quality is not None:
-        scores["sequence_prob"] = pa.array(quality)
+        scores[WHOLE] = pa.array(quality, from_pandas=True)
     return Predictions(labels, scores, names)
 
 

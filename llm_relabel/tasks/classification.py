@@ -55,6 +55,7 @@ class Classification:
     cells = staticmethod(class_cells)
     template = "classification.jinja"
     measure = Accuracy()
+    weighs_sides = True
     embedded_judge = "llm_relabel.judge.without_llm.embedded:EmbeddedJudge"
 
     def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None:

@@ -77,6 +77,8 @@ class Tagging:
     template = "tagging.jinja"
     measure = SpanF1()
     embedded_judge = None
+    # On both sets that it was tried on the labels were better without (evals/tagging.py).
+    weighs_sides = False
 
     def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None:  # noqa: ARG002
         self.definitions = definitions

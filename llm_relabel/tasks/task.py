@@ -87,6 +87,9 @@ class Task(Protocol):
     """Every value but `none`, kind after kind: the order of all that is counted by label."""
     measure: Measure
     """How good labels are against gold."""
+    weighs_sides: bool
+    """Whether models of the given labels and of the verdicts say which side the texts vouch for
+    (`evidence/views.py`)."""
     embedded_judge: str | None
     """`module:Class` of the judge that needs no LLM, made from (task, embed); None: there is
     none."""

@@ -73,6 +73,7 @@ class Ratings:
     cells = staticmethod(class_cells)
     template = str(Path(__file__).with_name("ratings.jinja"))
     embedded_judge = None
+    weighs_sides = True
 
     def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None:
         self.definitions = definitions
