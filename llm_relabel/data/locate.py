@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from llm_relabel.config.job import DataSection
+from llm_relabel.config.job import CONLL_SUFFIXES, DataSection
 from llm_relabel.data.compressed import format_of
+from llm_relabel.data.conll_files import ConllFile
 from llm_relabel.data.csv_files import CsvFile
 from llm_relabel.data.json_files import JsonArray, JsonLines
 from llm_relabel.data.source import Source
@@ -46,6 +47,8 @@ def _file(path: Path, section: DataSection) -> Source:
         return JsonLines(path, section.encoding)
     if suffix == ".json":
         return JsonArray(path, section.encoding)
+    if suffix in CONLL_SUFFIXES:
+        return ConllFile(path, section.encoding)
     if suffix in (".csv", ".tsv"):
         return CsvFile(path, section)
     if suffix == ".xlsx":

@@ -32,7 +32,8 @@ _WAYS = {
     ".pkl": _TABLE, ".pickle": _TABLE, ".h5": _TABLE, ".hdf5": _TABLE, ".dta": _TABLE,
     ".sav": _TABLE, ".sas7bdat": _TABLE, ".rds": _TABLE,
     ".jl": _LINES, ".jsonlines": _LINES, ".ldjson": _LINES, ".json5": _RECORDS,
-    ".txt": "name it .csv or .tsv where it is a table with a header row; mere texts have no labels",
+    ".txt": "name it .csv or .tsv where it is a table with a header row, .conll where it has a "
+    "word and its tag a line; mere texts have no labels",
 }  # fmt: skip
 
 # (first bytes, what the content is, the ending that it should have had)

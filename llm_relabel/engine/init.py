@@ -14,16 +14,20 @@ from llm_relabel.config.definitions import PLACEHOLDER
 from llm_relabel.config.job import DataSection, make_job
 from llm_relabel.data import Dataset, read_dataset
 from llm_relabel.data.label_shapes import list_hint, missing_hint
-from llm_relabel.engine.exemplars import chosen_examples
 from llm_relabel.errors import DataError, JobError
 from llm_relabel.spellings import look_alikes, told_look_alikes
 from llm_relabel.tasks import task_type
+from llm_relabel.tasks.task import Starter
 
 # The data keys that `init` takes as options of the same name.
 OPTIONS = (
     "encoding", "delimiter", "quoting", "skip_lines", "sheet", "split", "subset", "group",
     "missing", "label_separator",
 )  # fmt: skip
+
+
+# What a job asks where its task has no judge without an LLM.
+LLM = "openai/gpt-4o-mini"
 
 
 def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> str:
@@ -47,7 +51,7 @@ def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> 
         "task": task,
         "data": {"path": where, **given},
         "labels": "labels.yaml",
-        "judge": {"model": "embedded"},
+        "judge": {"model": "embedded" if task_type(task).embedded_judge else LLM},
         "rounds": 2,
         "output": f"runs/{Path(data).stem or 'first'}",
     }
@@ -62,13 +66,15 @@ def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> 
     aliases = {name: others for name, *others in alike}
     joined = {other for others in aliases.values() for other in others}
     names = [name for name in dataset.class_names or sorted(counts) if name not in joined]
-    if len(names) < 2:
+    kind = task_type(task)
+    if len(names) < kind.starter.least:
+        least = {1: "one is", 2: "two are"}[kind.starter.least]
         raise JobError(
-            f"the label column {given['label']!r} holds {len(names)} distinct labels; at least two "
-            "are needed: is it the right column?"
+            f"the label column {given['label']!r} holds {len(names)} distinct labels; at least "
+            f"{least} needed: is it the right column?"
         )
     targets[0].write_text(_job_text(raw), encoding="utf-8")
-    targets[1].write_text(_labels_text(dataset, names, aliases), encoding="utf-8")
+    targets[1].write_text(_labels_text(kind.starter, dataset, names, aliases), encoding="utf-8")
     notes = list(dataset.notes)
     if alike:
         notes.append(
@@ -106,7 +112,13 @@ def _ask(section: DataSection, dataset: Dataset) -> None:
 
 
 def _job_text(raw: Mapping[str, Any]) -> str:
-    judge = """judge:
+    judge = f"""judge:
+  model: {LLM}   # or anthropic/NAME, ... with the key in OPENAI_API_KEY,
+                           # ANTHROPIC_API_KEY or a .env file
+  max_cost: 5.00           # US dollars for the whole run
+"""
+    if raw["judge"]["model"] == "embedded":
+        judge = """judge:
   model: embedded          # no LLM; or openai/gpt-4o-mini, anthropic/NAME, ... with the key in
                            # OPENAI_API_KEY, ANTHROPIC_API_KEY or a .env file, and a cap:
   # max_cost: 5.00         # US dollars for the whole run
@@ -120,20 +132,22 @@ def _job_text(raw: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _labels_text(dataset: Dataset, names: list[str], aliases: Mapping[str, Sequence[str]]) -> str:
-    told = f"{PLACEHOLDER} what makes an item {{!r}}, and how it differs from its neighbours."
+def _labels_text(
+    starter: Starter, dataset: Dataset, names: list[str], aliases: Mapping[str, Sequence[str]]
+) -> str:
+    told = f"{PLACEHOLDER} {starter.told}"
     labels: dict[str, Any] = {
-        name: {"definition": told.format(name), "examples": []} for name in names
+        name: {"definition": told.format(name=name), "examples": []} for name in names
     }
     for name, others in aliases.items():
         labels[name]["aliases"] = list(others)
     spelled = {other: name for name, others in aliases.items() for other in others}
-    for name, texts in chosen_examples(dataset, names, spelled).items():
+    for name, texts in starter.examples(dataset, names, spelled).items():
         labels[name]["examples"] = texts
     header = (
         "# What each label means, in the words the judge will read. The examples are rows of the\n"
         "# data that carry the label now and that a quick model of words would label so too; keep\n"
         "# those that are right. Near-misses go under `not`. No item is shown as its own example.\n"
     )
-    body = {"instruction": "Decide which label the text has.", "labels": labels}
+    body = {"instruction": starter.instruction, "labels": labels}
     return header + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=96)

@@ -8,7 +8,6 @@ from typing import Any
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.report import classes, words
 from llm_relabel.report.reading import RunRead
-from llm_relabel.tasks import is_one_choice
 from llm_relabel.units import has_label
 
 
@@ -48,11 +47,8 @@ def notes_of(read: RunRead | None, summary: Mapping[str, Any]) -> list[str]:
             f"Only one class is left, {used[0]!r}: a model that is trained on it can "
             "tell nothing apart."
         )
-    if not is_one_choice(read.task):
-        found.append(
-            "A row may have several labels: a change adds one class to a row or takes one away, "
-            "and a row is right only with exactly its set."
-        )
+    if read.task.unit_note is not None:
+        found.append(read.task.unit_note)
     if read.gold is None or not has_label(read.gold).any():
         found.append(
             "No trusted labels were given, so nothing here says whether a change is right: read "

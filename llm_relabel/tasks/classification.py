@@ -28,7 +28,8 @@ from llm_relabel.records import Item
 from llm_relabel.spellings import visible_name
 from llm_relabel.tasks.answers import SHOWN, LabelText, LabelTexts, Reply, named, parsed
 from llm_relabel.tasks.checks import class_findings
-from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer
+from llm_relabel.tasks.exemplars import chosen_examples
+from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer, Starter
 from llm_relabel.units import SILENT, Codes, Kind, Labels, LabelValue, Units, has_label, names_of
 
 # Providers refuse very large enums (some at 100 values); above this the schema only says
@@ -53,6 +54,12 @@ class Classification:
 
     name = "classification"
     cells = staticmethod(class_cells)
+    starter = Starter(
+        least=2,
+        instruction="Decide which label the text has.",
+        told="what makes an item {name!r}, and how it differs from its neighbours.",
+        examples=chosen_examples,
+    )
     template = "classification.jinja"
     measure = Accuracy()
     weighs_sides = True
@@ -66,6 +73,12 @@ class Classification:
             tuple(Kind(CLASS + name, (False, True), ("", name), none=0) for name in classes)
             if self.multi_label
             else (Kind("label", classes, classes),)
+        )
+        self.unit_note = (
+            "A row may have several labels: a change adds one class to a row or takes one away, "
+            "and a row is right only with exactly its set."
+            if self.multi_label
+            else None
         )
         self.names = names_of(self.kinds)
         self._classes = ClassLabels(classes, exclusive=not self.multi_label)

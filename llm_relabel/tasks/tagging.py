@@ -32,6 +32,7 @@ from llm_relabel.records import Item
 from llm_relabel.spellings import visible_name
 from llm_relabel.tasks.answers import SHOWN, LabelText, Reply, named, parsed
 from llm_relabel.tasks.checks import span_findings
+from llm_relabel.tasks.exemplars import span_examples
 from llm_relabel.tasks.span_f1 import SpanF1
 from llm_relabel.tasks.spans import (
     best_apart,
@@ -42,7 +43,7 @@ from llm_relabel.tasks.spans import (
     shown_text,
     text_of,
 )
-from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer, NeedsItem
+from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer, NeedsItem, Starter
 from llm_relabel.units import SILENT, Codes, Kind, Labels, LabelValue, Units, column, has_label
 
 # The unit of the text itself.
@@ -74,8 +75,18 @@ class Tagging:
 
     name = "tagging"
     cells = staticmethod(span_cells)
+    starter = Starter(
+        least=1,
+        instruction="Find every entity of the text.",
+        told="what is a {name!r}, where it begins and ends, and what looks like one and is none.",
+        examples=span_examples,
+    )
     template = "tagging.jinja"
     measure = SpanF1()
+    unit_note = (
+        "A change is of one entity: it is added, taken away, or given another type; other borders "
+        "are two changes. A row is right only with exactly its entities."
+    )
     embedded_judge = None
     # On both sets that it was tried on the labels were better without (evals/tagging.py).
     weighs_sides = False
@@ -269,7 +280,7 @@ class Tagging:
     # The question and its answer
 
     def question(self) -> dict[str, Any]:
-        instruction = self.definitions.instruction or "Find every entity of the text."
+        instruction = self.definitions.instruction or self.starter.instruction
         return {
             "instruction": " ".join(instruction.split()),
             "labels": [

@@ -54,6 +54,29 @@ class Answer:
     repaired: bool = False
 
 
+class Examples(Protocol):
+    """What chooses rows that can stand as examples of each label."""
+
+    def __call__(
+        self, dataset: Dataset, names: Sequence[str], spelled: Mapping[str, str]
+    ) -> dict[str, list[str]]:
+        """A few texts for each of `names`; `spelled` holds the name behind each other spelling."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """What `init` writes where there is only data yet.
+
+    `least` is how many labels there must be; `told` asks for the definition of one, `{name!r}`.
+    """
+
+    least: int
+    instruction: str
+    told: str
+    examples: Examples
+
+
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What a label column shows before anything is trained.
@@ -80,6 +103,8 @@ class Task(Protocol):
     name: str
     cells: CellsOf
     """How the labels stand in a file; asked of the type, before there is a task."""
+    starter: Starter
+    """A first page of definitions; asked of the type, too."""
     template: str
     """The prompt template: a file of `prompts/`, or a whole path."""
     kinds: tuple[Kind, ...]
@@ -87,6 +112,9 @@ class Task(Protocol):
     """Every value but `none`, kind after kind: the order of all that is counted by label."""
     measure: Measure
     """How good labels are against gold."""
+    unit_note: str | None
+    """What a reader of a report must know of units and of a row that is right; None: a row is one
+    choice."""
     weighs_sides: bool
     """Whether models of the given labels and of the verdicts say which side the texts vouch for
     (`evidence/views.py`)."""

@@ -27,7 +27,8 @@ from llm_relabel.models.model import Predictions
 from llm_relabel.models.own_predictions import load_predictions
 from llm_relabel.records import Item
 from llm_relabel.tasks.answers import SHOWN, Reply, parsed
-from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer
+from llm_relabel.tasks.exemplars import chosen_examples
+from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer, Starter
 from llm_relabel.units import SILENT, Codes, Kind, Labels, LabelValue, Units, has_label
 
 KEY = "rating"
@@ -71,9 +72,11 @@ class Ratings:
 
     name = "ratings"
     cells = staticmethod(class_cells)
+    starter = Starter(1, "Rate the text.", "what deserves {name!r}.", chosen_examples)
     template = str(Path(__file__).with_name("ratings.jinja"))
     embedded_judge = None
     weighs_sides = True
+    unit_note = None
 
     def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None:
         self.definitions = definitions
