@@ -57,6 +57,7 @@ class WordVectors:
 
     def _reduced(self, raw: Floats) -> NDArray[np.float16]:
         found = ((raw - self.mean) / self.deviation) @ self.axes
+        found[~raw.any(axis=1)] = 0  # the mean of nothing
         return np.asarray(found, dtype=np.float16)
 
 
