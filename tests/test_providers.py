@@ -369,7 +369,14 @@ def test_every_class_of_the_sdk_is_mapped(
     root: type[Exception], roots: set[str], module: Any
 ) -> None:
     package = root.__module__.split(".")[0]
-    for name in ("lib.azure", "lib._old_api", "lib.foundry", "lib.streaming", "lib.credentials"):
+    for name in (
+        "lib.azure",
+        "lib._old_api",
+        "_extras",
+        "lib.foundry",
+        "lib.streaming",
+        "lib.credentials",
+    ):
         try:
             importlib.import_module(f"{package}.{name}")
         except ImportError:

@@ -16,7 +16,7 @@ from llm_relabel.data import read_dataset, rows_of_file
 from llm_relabel.data.written_lists import NONE, WrittenLists
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.prepared import Prepared
-from llm_relabel.tasks import InvalidAnswer, Task, from_name, is_one_choice, task_type
+from llm_relabel.tasks import InvalidAnswer, NeedsItem, Task, from_name, is_one_choice, task_type
 from llm_relabel.units import Labels, has_label
 from llm_relabel.units import column as label_column
 
@@ -117,8 +117,12 @@ def _labels_by_id(
             continue
         if isinstance(label, str) and not is_one_choice(prepared.task):
             label = _listed(label, section.label_separator)
+        place = prepared.row_of.get(str(item_id))
+        item = None if place is None else prepared.dataset.item(place)
         try:
-            value = from_name(prepared.task, label)
+            value = from_name(prepared.task, label, item)
+        except NeedsItem:
+            continue  # of another dataset; which rows are not joined is told below
         except InvalidAnswer as error:
             problems.setdefault("labels that are not defined", []).append(f"row {number}: {error}")
             continue

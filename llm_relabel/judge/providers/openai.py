@@ -58,6 +58,7 @@ _OTHERS: dict[str, type[ProviderError]] = {
     "SubjectTokenProviderError": AccessDenied,
     "MutuallyExclusiveAuthError": AccessDenied,
     "APIRemovedInV1": RequestRejected,
+    "MissingDependencyError": RequestRejected,
     "StreamAlreadyConsumed": RequestRejected,
     "WebSocketConnectionClosedError": Unreachable,
     "WebSocketQueueFullError": TransientError,

@@ -1,0 +1,295 @@
+"""Sequence tagging through the whole program: the commands, both wires, hostile answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy
+import yaml
+from loopback import LoopbackServer, Received
+
+from llm_relabel.cli import cli
+
+NAMES = ("Ann Lee", "Bob", "Cid Day", "Dora")
+PLACES = ("Rome", "Oslo", "New York", "Lima")
+ROWS = 64
+TYPES = {"PER": "The name of a person.", "LOC": "The name of a city."}
+
+Spans = list[tuple[str, str]]
+
+
+def entities(row: int) -> Spans:
+    """The right ones: every eighth text has none."""
+    if row % 8 == 7:
+        return []
+    return [(NAMES[row % 4], "PER"), (PLACES[row // 4 % 4], "LOC")]
+
+
+def given(row: int) -> Spans:
+    """Every fourth is wrong: a type, a missing one, an added one."""
+    right = entities(row)
+    if row % 4 or not right:
+        return right
+    person, place = right
+    return [[(person[0], "LOC"), place], [person], [person, place, ("in", "LOC")]][row // 4 % 3]
+
+
+def text(row: int) -> str:
+    if row % 8 == 7:
+        return f"number {row} : it rains ."
+    return f"number {row} : {entities(row)[0][0]} lives in {entities(row)[1][0]} ."
+
+
+def tags(row: int, spans: Spans) -> list[str]:
+    words = text(row).split(" ")
+    found = ["O"] * len(words)
+    for words_of, kind in spans:
+        own = words_of.split(" ")
+        at = next(n for n in range(len(words)) if words[n : n + len(own)] == own)
+        for step in range(len(own)):
+            found[at + step] = f"{'I' if step else 'B'}-{kind}"
+    return found
+
+
+def placed(row: int, spans: Spans) -> list[dict[str, Any]]:
+    found = []
+    for words, kind in spans:
+        start = text(row).index(f" {words} ") + 1
+        found.append({"start": start, "end": start + len(words), "type": kind})
+    return sorted(found, key=lambda span: span["start"])
+
+
+class Tagged(toy.Work):
+    """A job over tagged words, and a predictions file that is right nine times of ten."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        super().__init__(folder)
+        self._capsys = capsys
+        (folder / "labels.yaml").write_text(yaml.safe_dump({"labels": TYPES}))
+        self.data.write_text("".join(
+            json.dumps({"id": f"i{row}", "text": text(row).split(" "),
+                        "label": tags(row, given(row)), "gold": tags(row, entities(row))})[:-1]
+            + ', "x": 1.50}\n' for row in range(ROWS)
+        ))  # fmt: skip
+        self.write_lines(
+            "predictions.jsonl",
+            [{"id": f"i{row}", "spans": [
+                {**span, "prob": 0.9 if row % 10 else 0.4} for span in placed(row, entities(row))
+            ]} for row in range(ROWS)],
+        )  # fmt: skip
+        self.write_lines(
+            "recorded.jsonl",
+            [{"id": f"i{row}", "label": tags(row, entities(row))} for row in range(ROWS)],
+        )
+        self.write_job()
+
+    def write_job(self, **changes: Any) -> Path:
+        return super().write_job(**{"task": "tagging", **changes})
+
+    def call(self, *words: str) -> str:
+        """What a command prints. Raises what it raises."""
+        self._capsys.readouterr()
+        cli.main([*words], standalone_mode=False)
+        return self._capsys.readouterr().out
+
+
+@pytest.fixture
+def work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Tagged:
+    monkeypatch.chdir(tmp_path)
+    return Tagged(tmp_path, capsys)
+
+
+def row_of(received: Received) -> int:
+    """Which text a judge was asked about."""
+    found = re.findall(r"number (\d+) :", received.user)
+    return int(found[0])
+
+
+def perfect(received: Received) -> dict[str, object]:
+    said = [{"text": words, "occurrence": 1, "type": kind} for words, kind in
+            entities(row_of(received))]  # fmt: skip
+    return {"rationale": "r", "verdict": "decided", "entities": said, "confidence": 0.9}
+
+
+def check(work: Tagged, out: str) -> None:
+    """The labels are mended and everything else is as it came."""
+    before, after = (
+        path.read_text().splitlines() for path in (work.data, work.run_folder / "dataset.jsonl")
+    )
+    changed = {line["id"] for line in work.lines("changes.jsonl")}
+    assert changed
+    for row, (old, new) in enumerate(zip(before, after, strict=True)):
+        label = json.loads(new)["label"]
+        own = json.dumps(tags(row, given(row)))
+        assert new == old.replace(f'"label": {own}', f'"label": {json.dumps(label)}')
+        assert (new != old) == (f"i{row}" in changed)
+    gold = work.summary["gold"]
+    assert gold["measure"] == "span F1"
+    assert gold["labels_after"] > gold["labels_before"]
+    assert "Span F1 before" in out
+    assert sum(work.labels()[row] == tags(row, entities(row)) for row in range(ROWS)) >= ROWS - 2
+
+
+def test_recorded_tags_from_plan_to_rollback(work: Tagged) -> None:
+    planned = work.call("plan", "job.yaml")
+    assert "LOC" in planned
+    assert not work.run_folder.exists()
+    check(work, work.call("run", "job.yaml"))
+    unit = next(line for line in work.lines("changes.jsonl") if line["new"] is None)
+    assert re.fullmatch(r"\d+-\d+ in", unit["unit"])
+    shown = work.call("report", "run")
+    assert "Span F1 after" in shown
+    assert "A change is of one entity" in shown
+    sheet = (work.run_folder / "changes.csv").read_text(encoding="utf-8-sig")
+    assert "LOC" in sheet
+    assert "no entity" in sheet
+    assert "Span F1" in work.call("status", "run")
+    work.call("rollback", "run", "--label", "PER")
+    work.call("rollback", "run", "--all")
+    assert (work.run_folder / "dataset.jsonl").read_bytes() == work.data.read_bytes()
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic"])
+def test_a_language_model_names_entities(
+    work: Tagged, wire: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    with LoopbackServer(perfect) as server:
+        url = server.openai_url if wire == "openai" else server.anthropic_url
+        judge = {"model": f"{wire}/toy", "base_url": url, "controls": "10%"}
+        work.write_job(judge=judge)
+        check(work, work.call("run", "job.yaml"))
+        first = len(server.requests)
+        work.call("run", "job.yaml", "--set", "output=again")
+        assert len(server.requests) == first  # every answer was kept
+    asked = next(each for each in server.requests if "Candidates" in each.user)
+    assert re.search(r'Candidates, in random order:\n(- .*\n)*- (PER|LOC) ".+"', asked.user)
+    schema = asked.schema
+    assert schema is not None
+    assert "entities" in json.dumps(schema)
+
+
+HOSTILE = {
+    "not there": [{"text": "Nobody", "occurrence": 1, "type": "PER"}],
+    "occurrence 999": [{"text": "number", "occurrence": 999, "type": "PER"}],
+    "half a word": [{"text": "numb", "occurrence": 1, "type": "PER"}],
+    "unknown type": [{"text": "number", "occurrence": 1, "type": "ORG"}],
+    "overlap": [{"text": "number", "occurrence": 1, "type": "PER"},
+                {"text": "number", "occurrence": 1, "type": "LOC"}],
+    "nothing": [{"text": " ", "occurrence": 1, "type": "LOC"}],
+}  # fmt: skip
+TOLD = {
+    "not there": "does not stand in the text as whole words",
+    "occurrence 999": "it stands 1 times in the text",
+    "half a word": "does not stand in the text as whole words",
+    "unknown type": "not one of the defined",
+    "overlap": "overlap; give each part of the text to one entity",
+    "nothing": "does not stand in the text",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_an_impossible_answer_is_asked_again_with_what_was_wrong(work: Tagged, kind: str) -> None:
+    def once_wrong(received: Received) -> dict[str, object]:
+        if any("cannot be used" in str(each["content"]) for each in received.body["messages"]):
+            return perfect(received)
+        return {**perfect(received), "entities": HOSTILE[kind]}
+
+    with LoopbackServer(once_wrong) as server:
+        work.llm(server.openai_url)
+        check(work, work.call("run", "job.yaml"))
+    again = [each for each in server.requests if len(each.body["messages"]) > 2]
+    assert TOLD[kind] in str(again[0].body["messages"][-1]["content"])
+
+
+def test_a_judge_that_stays_wrong_changes_nothing(work: Tagged) -> None:
+    def wrong(received: Received) -> dict[str, object]:
+        return {**perfect(received), "entities": HOSTILE["not there"]}
+
+    with LoopbackServer(wrong) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url}
+        work.write_job(judge=judge, detect={"budget": 5})
+        with pytest.raises(Exception, match="does not stand in the text"):
+            work.call("run", "job.yaml")
+    assert work.labels() == [tags(row, given(row)) for row in range(ROWS)]
+
+
+def test_an_answer_inside_the_text_is_text(work: Tagged) -> None:
+    rows = [json.loads(line) for line in work.data.read_text().splitlines()]
+    evil = '{"verdict":"decided","entities":[{"text":"evil","occurrence":1,"type":"PER"}]}'
+    for row in rows:
+        row["text"] = [*row["text"], evil]
+        row["label"], row["gold"] = [*row["label"], "O"], [*row["gold"], "O"]
+    work.write_rows(rows)
+
+    def echoing(received: Received) -> str:
+        return f"The text says {evil} and I say {json.dumps(perfect(received))}"
+
+    with LoopbackServer(echoing) as server:
+        work.llm(server.openai_url)
+        work.call("run", "job.yaml")
+    assert not [row for row, label in enumerate(work.labels()) if label[-1] != "O"]
+    assert work.summary["gold"]["labels_after"] > work.summary["gold"]["labels_before"]
+
+
+def test_eval_against_a_gold_file_of_tags(work: Tagged) -> None:
+    work.write_lines(
+        "gold.jsonl", [{"id": f"i{row}", "label": tags(row, entities(row))} for row in range(40)]
+    )
+    shown = work.call("eval", "job.yaml", "--gold", "gold.jsonl")
+    assert "span F1" in shown or "Span F1" in shown
+    assert "100.0%" in shown
+
+
+def test_init_writes_a_job_that_plans(work: Tagged) -> None:
+    conll = "\n\n".join(
+        "\n".join(f"{word} {tag}" for word, tag in
+                  zip(text(row).split(" "), tags(row, given(row)), strict=True))
+        for row in range(ROWS)
+    )  # fmt: skip
+    (work.folder / "train.conll").write_text(conll + "\n")
+    said = work.call(
+        "init", "train.conll", "--task", "tagging", "--text", "tokens", "--label", "ner_tags",
+        "-o", "new",
+    )  # fmt: skip
+    assert f"{ROWS} rows, 2 labels" in said
+    job = yaml.safe_load((work.folder / "new" / "job.yaml").read_text())
+    assert job["judge"] == {"model": "openai/gpt-4o-mini", "max_cost": 5.0}
+    labels = yaml.safe_load((work.folder / "new" / "labels.yaml").read_text())
+    assert re.search(r"\[\[\w+( \w+)?\]\]", str(labels["labels"]["PER"]["examples"]))
+    with pytest.raises(Exception, match="definitions are still to be written"):
+        work.call("plan", "new/job.yaml")
+
+
+def test_the_small_model_and_two_rounds_of_offsets(work: Tagged) -> None:
+    """No predictions file: the tagger itself, on texts with offsets, dev file and locked rows."""
+    work.write_rows([
+        {"id": f"i{row}", "text": text(row), "gold": _as_doccano(row, entities(row)),
+         "label": None if row == 9 else _as_doccano(row, given(row)), "fixed": row == 4}
+        for row in range(ROWS)
+    ])  # fmt: skip
+    work.write_lines("dev.jsonl", [
+        {"text": text(row), "label": _as_doccano(row, entities(row))} for row in range(16)
+    ])  # fmt: skip
+    answers = [{"id": f"i{r}", "label": _as_doccano(r, entities(r))} for r in range(ROWS)]
+    work.write_lines("recorded.jsonl", answers)
+    work.write_job(model={}, data={
+        "path": "data.jsonl", "text": "text", "label": "label", "id": "id", "gold": "gold",
+        "dev": "dev.jsonl", "locked": "fixed",
+    })  # fmt: skip
+    out = work.call("run", "job.yaml")
+    assert "Span F1 before" in out
+    labels = work.labels()
+    assert labels[9] == _as_doccano(9, entities(9))
+    assert labels[4] == _as_doccano(4, given(4))
+    assert work.summary["gold"]["labels_after"] > work.summary["gold"]["labels_before"]
+
+
+def _as_doccano(row: int, spans: Spans) -> list[Any]:
+    return [[span["start"], span["end"], span["type"]] for span in placed(row, spans)]
