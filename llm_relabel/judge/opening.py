@@ -65,6 +65,12 @@ def open_judges(
             from llm_relabel.judge.llm import LLMJudge
             from llm_relabel.judge.providers.opening import open_provider
 
+            if member.provider == "hf" and not _chooses(task):
+                raise JobError(
+                    f"judge.model {name!r}: a local model scores the labels of a list, and an "
+                    f"answer of the task {task.name!r} is none of a list; serve the model (vLLM, "
+                    "llama.cpp, Ollama) and name it openai/NAME with judge.base_url"
+                )
             if section.cache and store is None:
                 store = VerdictCache(cache)
             llm = LLMJudge(
@@ -86,6 +92,11 @@ def open_judges(
             else:
                 judges[name] = llm
     return Judges(judges, budget, store)
+
+
+def _chooses(task: Task) -> bool:
+    """Whether an answer is a label, or several, of a list."""
+    return bool({"label", "labels"} & task.answer_schema()["properties"].keys())
 
 
 def _price(member: JudgeMember, section: JudgeSection) -> Prices | None:
