@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import softmax
 
 from llm_relabel.evidence.beliefs import JudgeVotes, believe, majority
 from llm_relabel.evidence.fusion import FLOOR
@@ -65,7 +66,9 @@ class AuditEvidence:
             found["fuse doubted"] = np.where(self.doubted | unlabeled, fewer, given)
         pool = self._pool(verdicts, people)
         if pool is not None:
-            found["pool"] = pool
+            # Where an item is one choice a model that is sure may speak alone.
+            alone = is_one_choice(self.task)
+            found["pool"] = pool if alone else np.where(judged | unlabeled, pool, given)
         return {name: found[name] for name in ORDER if name in found}
 
     def of_doubted(self, said: JudgeVotes) -> JudgeVotes:
@@ -94,20 +97,26 @@ class AuditEvidence:
 
     def _pool(self, verdicts: Labels, people: Mapping[int, LabelValue]) -> Labels | None:
         """A log-linear pool of model, given label and verdict, its three weights fitted."""
-        task, units = self.task, self.predicted.units
-        if not is_one_choice(task) or len(people) < FEWEST_TO_FIT:
+        if len(people) < FEWEST_TO_FIT:
             return None
+        task, predicted = self.task, self.predicted
+        columns = {"given": self.given, "current": predicted.current, "judges": verdicts,
+                   "predicted": predicted.labels}  # fmt: skip
+        units = task.units(columns, predicted.predictions)
         classes = np.arange(units.width)
         given, said = (
             task.codes(units, labels)[:, None] == classes for labels in (self.given, verdicts)
         )
-        sources = (np.log(np.clip(self.predicted.beliefs, FLOOR, 1)), given, said)
-        rows = np.array(list(people), dtype=np.int64)
-        truth = task.codes(units, column_of(units.rows, people))[rows].astype(np.int64)
-        features = np.stack([source[rows].astype(np.float64) for source in sources], axis=2)
-        weights = _fit_pool(features, truth)
+        sources = (np.log(np.clip(predicted.beliefs_over(units), FLOOR, 1)), given, said)
+        truth = task.codes(units, column_of(units.rows, people)).astype(np.int64)
+        # A unit of a kind with one value teaches nothing.
+        sizes = np.array([len(kind.values) for kind in units.kinds])[units.kind]
+        known = np.flatnonzero((truth != SILENT) & (sizes > 1))
+        features = np.stack([source[known].astype(np.float64) for source in sources], axis=2)
+        weights = _fit_pool(features, truth[known])
         total = sum(w * source for w, source in zip(weights, sources, strict=True))
-        return labels_of(task, units, np.asarray(total, dtype=np.float32))
+        total[classes >= sizes[:, None]] = -np.inf
+        return labels_of(task, units, np.asarray(softmax(total, axis=1), dtype=np.float32))
 
 
 def _fit_pool(features: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
