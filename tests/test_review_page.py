@@ -241,7 +241,8 @@ def test_the_server_answers_its_own_page_only(work: toy.Work) -> None:
         # Blind: nothing but the item's own text, and what all labels mean.
         assert set(shown["item"]) == {"id", "seen", "fields"}
         assert shown["item"]["fields"] == [["text", toy.text(int(item[1:]))]]
-        assert set(everything) == {"title", "reviewer", "exclusive", "instruction", "labels"}
+        names = {"title", "reviewer", "exclusive", "widget", "instruction", "labels"}
+        assert set(everything) == names
         port = int(host.split(":")[1])
         with socket.create_connection(("127.0.0.1", port)):
             taken = work.run("review", "serve", "run", "--port", str(port))

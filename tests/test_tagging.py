@@ -5,96 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import toy
 import yaml
 from loopback import LoopbackServer, Received
-
-from llm_relabel.cli import cli
-
-NAMES = ("Ann Lee", "Bob", "Cid Day", "Dora")
-PLACES = ("Rome", "Oslo", "New York", "Lima")
-ROWS = 64
-TYPES = {"PER": "The name of a person.", "LOC": "The name of a city."}
-
-Spans = list[tuple[str, str]]
-
-
-def entities(row: int) -> Spans:
-    """The right ones: every eighth text has none."""
-    if row % 8 == 7:
-        return []
-    return [(NAMES[row % 4], "PER"), (PLACES[row // 4 % 4], "LOC")]
-
-
-def given(row: int) -> Spans:
-    """Every fourth is wrong: a type, a missing one, an added one."""
-    right = entities(row)
-    if row % 4 or not right:
-        return right
-    person, place = right
-    return [[(person[0], "LOC"), place], [person], [person, place, ("in", "LOC")]][row // 4 % 3]
-
-
-def text(row: int) -> str:
-    if row % 8 == 7:
-        return f"number {row} : it rains ."
-    return f"number {row} : {entities(row)[0][0]} lives in {entities(row)[1][0]} ."
-
-
-def tags(row: int, spans: Spans) -> list[str]:
-    words = text(row).split(" ")
-    found = ["O"] * len(words)
-    for words_of, kind in spans:
-        own = words_of.split(" ")
-        at = next(n for n in range(len(words)) if words[n : n + len(own)] == own)
-        for step in range(len(own)):
-            found[at + step] = f"{'I' if step else 'B'}-{kind}"
-    return found
-
-
-def placed(row: int, spans: Spans) -> list[dict[str, Any]]:
-    found = []
-    for words, kind in spans:
-        start = text(row).index(f" {words} ") + 1
-        found.append({"start": start, "end": start + len(words), "type": kind})
-    return sorted(found, key=lambda span: span["start"])
-
-
-class Tagged(toy.Work):
-    """A job over tagged words, and a predictions file that is right nine times of ten."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        super().__init__(folder)
-        self._capsys = capsys
-        (folder / "labels.yaml").write_text(yaml.safe_dump({"labels": TYPES}))
-        self.data.write_text("".join(
-            json.dumps({"id": f"i{row}", "text": text(row).split(" "),
-                        "label": tags(row, given(row)), "gold": tags(row, entities(row))})[:-1]
-            + ', "x": 1.50}\n' for row in range(ROWS)
-        ))  # fmt: skip
-        self.write_lines(
-            "predictions.jsonl",
-            [{"id": f"i{row}", "spans": [
-                {**span, "prob": 0.9 if row % 10 else 0.4} for span in placed(row, entities(row))
-            ]} for row in range(ROWS)],
-        )  # fmt: skip
-        self.write_lines(
-            "recorded.jsonl",
-            [{"id": f"i{row}", "label": tags(row, entities(row))} for row in range(ROWS)],
-        )
-        self.write_job()
-
-    def write_job(self, **changes: Any) -> Path:
-        return super().write_job(**{"task": "tagging", **changes})
-
-    def call(self, *words: str) -> str:
-        """What a command prints. Raises what it raises."""
-        self._capsys.readouterr()
-        cli.main([*words], standalone_mode=False)
-        return self._capsys.readouterr().out
+from tagged import ROWS, Tagged, as_doccano, entities, given, tags, text
 
 
 @pytest.fixture
@@ -270,14 +185,14 @@ def test_init_writes_a_job_that_plans(work: Tagged) -> None:
 def test_the_small_model_and_two_rounds_of_offsets(work: Tagged) -> None:
     """No predictions file: the tagger itself, on texts with offsets, dev file and locked rows."""
     work.write_rows([
-        {"id": f"i{row}", "text": text(row), "gold": _as_doccano(row, entities(row)),
-         "label": None if row == 9 else _as_doccano(row, given(row)), "fixed": row == 4}
+        {"id": f"i{row}", "text": text(row), "gold": as_doccano(row, entities(row)),
+         "label": None if row == 9 else as_doccano(row, given(row)), "fixed": row == 4}
         for row in range(ROWS)
     ])  # fmt: skip
     work.write_lines("dev.jsonl", [
-        {"text": text(row), "label": _as_doccano(row, entities(row))} for row in range(16)
+        {"text": text(row), "label": as_doccano(row, entities(row))} for row in range(16)
     ])  # fmt: skip
-    answers = [{"id": f"i{r}", "label": _as_doccano(r, entities(r))} for r in range(ROWS)]
+    answers = [{"id": f"i{r}", "label": as_doccano(r, entities(r))} for r in range(ROWS)]
     work.write_lines("recorded.jsonl", answers)
     work.write_job(model={}, data={
         "path": "data.jsonl", "text": "text", "label": "label", "id": "id", "gold": "gold",
@@ -286,10 +201,6 @@ def test_the_small_model_and_two_rounds_of_offsets(work: Tagged) -> None:
     out = work.call("run", "job.yaml")
     assert "Span F1 before" in out
     labels = work.labels()
-    assert labels[9] == _as_doccano(9, entities(9))
-    assert labels[4] == _as_doccano(4, given(4))
+    assert labels[9] == as_doccano(9, entities(9))
+    assert labels[4] == as_doccano(4, given(4))
     assert work.summary["gold"]["labels_after"] > work.summary["gold"]["labels_before"]
-
-
-def _as_doccano(row: int, spans: Spans) -> list[Any]:
-    return [[span["start"], span["end"], span["type"]] for span in placed(row, spans)]

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from llm_relabel.data.offsets import parts_words
+from llm_relabel.records import Item
+
 _SPACE = re.compile(r"\s")
 # A space that parts no words, and what stands for a word without any character.
 _INSIDE, _EMPTY = "\xa0", "\u2423"
+
+_WORD = re.compile(r"\w+|[^\w\s]")
 
 Range = tuple[int, int]
 
@@ -26,3 +31,20 @@ def ranges(text: str) -> tuple[Range, ...]:
         found.append((start, start + len(word)))
         start += len(word) + 1
     return tuple(found)
+
+
+def words_in(text: str) -> tuple[Range, ...]:
+    """Words and signs of a text; letters of scripts without spaces stand alone."""
+    found: list[Range] = []
+    for match in _WORD.finditer(text):
+        start, end = match.span()
+        if text[start:end].isascii() or all(map(parts_words, text[start:end])):
+            found.append((start, end))
+        else:
+            found += [(place, place + 1) for place in range(start, end)]
+    return tuple(found)
+
+
+def words_of(item: Item) -> tuple[Range, ...]:
+    """The words of an item's first field: those that it came as, or those found in it."""
+    return item.words if item.words is not None else words_in(next(iter(item.fields.values())))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from llm_relabel.config.job import ModelSection
-from llm_relabel.data.offsets import parts_words
 from llm_relabel.data.spans import Span, place_of
-from llm_relabel.data.words import Range, ranges
+from llm_relabel.data.words import Range, ranges, words_in
 from llm_relabel.models.model import WHOLE, Predictions
 from llm_relabel.models.word_tagger import Tagged, WordTagger
 from llm_relabel.units import Labels, Units, column
 
 # What is believed of a type that is no candidate at a place.
 UNLIKELY = 1e-3
-_WORD = re.compile(r"\w+|[^\w\s]")
 
 Floats = NDArray[np.float32]
 
@@ -209,18 +206,6 @@ def beliefs_in(units: Units, predictions: Predictions, names: Sequence[str]) -> 
     found[~is_place] = 0
     found[~is_place, 0] = 1
     return found
-
-
-def words_in(text: str) -> tuple[Range, ...]:
-    """Words and signs of a text; letters of scripts without spaces stand alone."""
-    found: list[Range] = []
-    for match in _WORD.finditer(text):
-        start, end = match.span()
-        if text[start:end].isascii() or all(map(parts_words, text[start:end])):
-            found.append((start, end))
-        else:
-            found += [(place, place + 1) for place in range(start, end)]
-    return tuple(found)
 
 
 def _words(texts: Sequence[str], places: Sequence[Sequence[Range]]) -> list[list[str]]:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from llm_relabel.review.incoming import (
     from_cell,
     json_rows,
 )
-from llm_relabel.review.opening import Review, Shown
+from llm_relabel.review.opening import Review, Shown, item_of
 from llm_relabel.tasks import is_one_choice
 
 ID, ANSWER, NOTE = "id", "answer", "note"
@@ -79,6 +80,11 @@ def export_items(
             "--format argilla"
         )
     kind = kind or ("jsonl" if suffix == ".jsonl" else "csv")
+    if review.task.widget == "spans" and kind in ("csv", "argilla"):
+        raise DataError(
+            f"spans of a text are not answered in {kind}: mark them on the page (`review serve`), "
+            "or export with --format label-studio or --format jsonl"
+        )
     wanted = review.asked_ids()
     if reviewer is not None:
         done = {i for i, name in standing(review.folder.lines()) if name == reviewer_name(reviewer)}
@@ -107,8 +113,9 @@ def import_answers(review: Review, path: Path, reviewer: str | None = None) -> I
     with review.folder.held():
         asked = review.folder.asked()
         given, empty = checked(
-            filled, review.task, asked.keys(), _in_data(review, filled), path=path, reviewer=name
-        )
+            filled, review.task, asked.keys(), _in_data(review, filled), path=path, reviewer=name,
+            item_of=partial(item_of, review.prepared),
+        )  # fmt: skip
         before = standing(review.folder.lines())
         new = []
         for each in given:
@@ -237,6 +244,8 @@ def _as_lines(review: Review, items: Sequence[Shown], path: Path) -> str:
         ),
     )
     form = "a label" if is_one_choice(review.task) else "a list of labels"
+    if review.task.widget == "spans":
+        form = "a list of spans (start, end, type) in characters of the first field"
     return f"; fill in `{ANSWER}` with {form}, or set `{UNSURE}` to true"
 
 

@@ -7,13 +7,14 @@ a problem.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llm_relabel.errors import DataError, nearest
 from llm_relabel.people.folder import PersonsAnswer, reviewer_name
+from llm_relabel.records import Item
 from llm_relabel.tasks import InvalidAnswer, Task, from_name, is_one_choice
 from llm_relabel.units import label_json
 
@@ -88,11 +89,13 @@ def checked(
     *,
     path: Path,
     reviewer: str | None,
+    item_of: Callable[[str], Item | None] = lambda _: None,
 ) -> tuple[list[PersonsAnswer], int]:
     """The answers of a file, and how many items it leaves unanswered.
 
     `asked` are the ids under review, `known` those of them and others that the data has.
-    `reviewer` is who gave all of them; None takes the annotators that the file names. Raises
+    `item_of` gives an item by its id, which an answer must fit. `reviewer` is who gave all of them;
+    None takes the annotators that the file names. Raises
     DataError with all problems.
     """
     problems: dict[str, list[str]] = {}
@@ -123,7 +126,7 @@ def checked(
             answer = None
             if each.otherwise != UNSURE:
                 value = [] if each.otherwise == NO_LABEL else each.answer
-                answer = label_json(from_name(task, value))
+                answer = label_json(from_name(task, value, item_of(item_id)))
         except InvalidAnswer as error:
             told = f"{each.where} (id {item_id!r:.80}): {error}"
             problems.setdefault("answers that cannot be used", []).append(told)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from llm_relabel.data.offsets import Offsets
 from llm_relabel.errors import DataError
 from llm_relabel.review.incoming import CANDIDATES, NO_LABEL, UNSURE, Filled
 from llm_relabel.review.opening import Shown
@@ -51,12 +52,15 @@ def labeling_config(
         lines.append(f'  <Header value={_attribute(CANDIDATES)} size="6"/>')
         lines.append(f'  <Text name="{CANDIDATES}" value="${CANDIDATES}"/>')
     choice = "single" if is_one_choice(task) else "multiple"
-    lines.append(f'  <Choices name="{ANSWER}" toName="field_1" choice="{choice}">')
+    outer, inner, more = "Choices", "Choice", f' choice="{choice}"'
+    if task.widget == "spans":
+        outer, inner, more = "Labels", "Label", ""
+    lines.append(f'  <{outer} name="{ANSWER}" toName="field_1"{more}>')
     lines += [
-        f"    <Choice value={_attribute(each['name'])} hint={_attribute(each['definition'])}/>"
+        f"    <{inner} value={_attribute(each['name'])} hint={_attribute(each['definition'])}/>"
         for each in definitions
     ]
-    lines.append("  </Choices>")
+    lines.append(f"  </{outer}>")
     lines.append(f'  <Choices name="{OTHERWISE}" toName="field_1" choice="single">')
     words = (UNSURE,) if is_one_choice(task) else (UNSURE, NO_LABEL)
     lines += [f"    <Choice value={_attribute(word)}/>" for word in words]
@@ -85,9 +89,12 @@ def from_tasks(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled
             if each.get("was_cancelled") or each.get("skipped"):
                 yield Filled(where, item_id, None, as_judge=as_judge)
                 continue
-            parts: dict[str, list[str]] = {}
+            parts: dict[str, list[Any]] = {}
             for result in each.get("result") or []:
                 value = result.get("value") or {}
+                if isinstance(value, dict) and "labels" in value:
+                    parts.setdefault(str(result.get("from_name")), []).append(value)
+                    continue
                 found = value.get("choices") or value.get("text") or []
                 parts.setdefault(str(result.get("from_name")), []).extend(
                     [found] if isinstance(found, str) else found
@@ -101,6 +108,7 @@ def from_tasks(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled
             yield _filled(
                 where, item_id, parts, task, _annotator(each.get("completed_by")),
                 str(each.get("updated_at") or each.get("created_at") or ""), as_judge=as_judge,
+                text=str(data.get("field_1", "")) if isinstance(data, dict) else "",
             )  # fmt: skip
 
 
@@ -111,24 +119,34 @@ def from_flat(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled]
         at = str(row.get("updated_at") or row.get("created_at") or "")
         yield _filled(
             f"row {number}", row.get(ITEM), parts, task, _annotator(row.get("annotator")), at,
-            as_judge=CANDIDATES in row,
+            as_judge=CANDIDATES in row, text=str(row.get("field_1", "")),
         )  # fmt: skip
 
 
 def _filled(
-    where: str, item_id: Any, parts: Mapping[str, list[str]], task: Task, annotator: str | None,
-    at: str, *, as_judge: bool,
+    where: str, item_id: Any, parts: Mapping[str, list[Any]], task: Task, annotator: str | None,
+    at: str, *, as_judge: bool, text: str,
 ) -> Filled:  # fmt: skip
     names = parts.get(ANSWER) or []
     answer: Any = list(names) or None
     if is_one_choice(task) and len(names) == 1:
         answer = names[0]
+    if names and task.widget == "spans":
+        answer = _spans(names, text)
     otherwise = (parts.get(OTHERWISE) or [""])[0]
     note = "\n".join(parts.get(NOTE) or [])
     return Filled(where, item_id, answer, otherwise, note, annotator, at, as_judge)
 
 
-def _flat(value: Any, task: Task) -> list[str]:
+def _spans(marked: Sequence[Any], text: str) -> list[Any]:
+    """Spans in characters of the text, where Label Studio counts UTF-16 units."""
+    try:
+        return [list(each) for each in Offsets(None).read(0, marked, text)]
+    except ValueError:
+        return list(marked)
+
+
+def _flat(value: Any, task: Task) -> list[Any]:
     """What the converter made of a control's results: text, an object, a list of either, or the
     JSON text of these."""
     if value in (None, ""):
@@ -141,6 +159,8 @@ def _flat(value: Any, task: Task) -> list[str]:
         except ValueError:
             return [value]
     if isinstance(value, dict):
+        if "labels" in value:
+            return [value]
         return _flat(value.get("choices") or value.get("text"), task)
     return [
         text for part in value for text in ([part] if isinstance(part, str) else _flat(part, task))

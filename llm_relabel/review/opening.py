@@ -19,7 +19,8 @@ from llm_relabel.errors import JobError, RunError
 from llm_relabel.people.folder import PeopleFolder
 from llm_relabel.people.questions import QuestionFolder
 from llm_relabel.people.spot_checks import ReviewFolder
-from llm_relabel.prepared import prepare
+from llm_relabel.prepared import Prepared, prepare
+from llm_relabel.records import Item
 from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.spellings import item_keys, text_key
 
@@ -34,6 +35,12 @@ class Shown:
     id: str
     fields: Mapping[str, str]
     candidates: tuple[Any, ...] | None = None
+
+
+def item_of(prepared: Prepared, item_id: str) -> Item | None:
+    """An item of the data by its id."""
+    row = prepared.row_of.get(item_id)
+    return None if row is None else prepared.dataset.item(row)
 
 
 class Review:

@@ -94,7 +94,7 @@ def review_app(session: Session, token: str, port: int) -> web.Application:
     app.add_routes(
         [
             web.get(f"/{token}/", pages.page),
-            web.get(f"/{token}/{{name:review\\.(css|js)}}", pages.page),
+            web.get(f"/{token}/{{name:(review\\.(css|js)|spans\\.js)}}", pages.page),
             web.get(f"/{token}/setup", pages.setup),
             web.post(f"/{token}/next", pages.next),
             web.post(f"/{token}/answer", pages.answer),

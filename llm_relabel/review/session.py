@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from llm_relabel.data.words import words_of
 from llm_relabel.errors import DataError
 from llm_relabel.people.folder import PersonsAnswer, reviewer_name, standing
-from llm_relabel.review.opening import Review, Shown
+from llm_relabel.review.opening import Review, Shown, item_of
 from llm_relabel.tasks import InvalidAnswer, by_name, from_name, is_one_choice
 from llm_relabel.units import label_json
 
@@ -39,6 +40,7 @@ class Session:
             "title": self._review.title,
             "reviewer": self.reviewer,
             "exclusive": is_one_choice(self._review.task),
+            "widget": self._review.task.widget,
             "instruction": self._review.instruction(),
             "labels": self._review.definitions(self._items.values()),
         }
@@ -82,7 +84,8 @@ class Session:
             unsure = said.get("unsure") is True
             if not unsure:
                 try:
-                    answer = label_json(from_name(self._review.task, said.get("answer")))
+                    item = item_of(self._review.prepared, item_id)
+                    answer = label_json(from_name(self._review.task, said.get("answer"), item))
                 except InvalidAnswer as error:
                     raise DataError(str(error)) from error
             given = PersonsAnswer(item_id, self.reviewer, answer, unsure, note.strip())
@@ -108,6 +111,10 @@ class Session:
         item = self._items[item_id]
         fields = [list(field) for field in item.fields.items()]
         shown = {"id": item_id, "seen": self._seen(item_id, lines), "fields": fields}
+        if self._review.task.widget == "spans":
+            found = item_of(self._review.prepared, item_id)
+            assert found is not None
+            shown["words"] = words_of(found)
         if not item.candidates:
             return shown
         return shown | {"candidates": [self._named(label) for label in item.candidates]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +62,7 @@ class Classification:
     )
     template = "classification.jinja"
     measure = Accuracy()
+    widget: Literal["choices", "spans"] = "choices"
     weighs_sides = True
     embedded_judge = "llm_relabel.judge.without_llm.embedded:EmbeddedJudge"
 

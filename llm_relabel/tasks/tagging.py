@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -83,6 +83,7 @@ class Tagging:
     )
     template = "tagging.jinja"
     measure = SpanF1()
+    widget: Literal["choices", "spans"] = "spans"
     unit_note = (
         "A change is of one entity: it is added, taken away, or given another type; other borders "
         "are two changes. A row is right only with exactly its entities."

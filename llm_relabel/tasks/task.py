@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -112,6 +112,8 @@ class Task(Protocol):
     """Every value but `none`, kind after kind: the order of all that is counted by label."""
     measure: Measure
     """How good labels are against gold."""
+    widget: Literal["choices", "spans"]
+    """How people give a label: they choose among the names, or mark spans of the text."""
     unit_note: str | None
     """What a reader of a report must know of units and of a row that is right; None: a row is one
     choice."""

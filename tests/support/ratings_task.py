@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +77,7 @@ class Ratings:
     embedded_judge = None
     weighs_sides = True
     unit_note = None
+    widget: Literal["choices", "spans"] = "choices"
 
     def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None:
         self.definitions = definitions

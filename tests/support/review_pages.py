@@ -18,9 +18,9 @@ EVIL = "<script>document.title='in'</script><img src='http://127.0.0.1:9/x' oner
 class Server:
     """`llm-relabel review serve` in a process of its own."""
 
-    def __init__(self, work: toy.Work, *words: str) -> None:
+    def __init__(self, work: toy.Work, *words: str, run: str = "run") -> None:
         self._process = subprocess.Popen(
-            work.command("review", "serve", "run", *words), cwd=work.folder, text=True,
+            work.command("review", "serve", run, *words), cwd=work.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert self._process.stdout is not None

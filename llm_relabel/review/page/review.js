@@ -58,17 +58,27 @@ function show(found) {
   $("bar").max = Math.max(page.total, 1);
   $("bar").value = page.done;
   tab.keep = item && item.id;
+  const spans = item && setup.widget === "spans";
   const parts = item
     ? item.fields.flatMap(([name, text]) => [make("h2", {}, name), make("p", { dir: "auto" }, text)])
     : [make("p", { class: "end" }, `All ${page.total} items are answered. You may close this page; running the job again decides with your answers.`)];
+  const was = item && item.was;
+  if (spans) {
+    // The first field is what is marked; the others are there to understand it.
+    const old = was && was.answer ? was.answer : [];
+    parts[1] = Spans.open(item.fields[0][1], item.words, setup.labels.map((label) => label.name), old, (marks) => {
+      $("marks").textContent = marks.length ? `Marked: ${Spans.told(marks)}` : "Nothing is marked.";
+    });
+  }
   $("fields").replaceChildren(...parts);
+  $("how").hidden = $("marks").hidden = !spans;
+  if (spans) Spans.draw();
   const candidates = (item && item.candidates) || [];
   $("candidates").hidden = candidates.length === 0;
   $("candidates").querySelector("ul").replaceChildren(...candidates.map(candidate));
-  const was = item && item.was;
-  chosen = new Set(was && !was.unsure ? [].concat(was.answer) : []);
+  chosen = new Set(was && !was.unsure && !spans ? [].concat(was.answer) : []);
   $("was").hidden = !was;
-  if (was) $("was").textContent = `Taken back. You had said: ${was.unsure ? "unsure" : [].concat(was.answer).join(", ") || "no label applies"}`;
+  if (was) $("was").textContent = `Taken back. You had said: ${was.unsure ? "unsure" : words(was.answer) || nothing()}`;
   if (was && was.note && !(item.id in tab.notes)) tab.notes[item.id] = was.note;
   $("note").value = (item && tab.notes[item.id]) || "";
   $("note-box").hidden = !$("note").value;
@@ -84,10 +94,18 @@ function show(found) {
 
 const keyed = (key, name) => make("span", { class: "keyed" }, ...(key ? [make("kbd", {}, key)] : []), make("span", { class: "name" }, name));
 
+const nothing = () => (setup.widget === "spans" ? "no entity" : "no label applies");
+const words = (label) => (setup.widget === "spans" ? Spans.told(label) : [].concat(label).join(", "));
+
 // A label that is shown as a candidate, or a set of them; choosing it is choosing its labels.
 function candidate(label) {
-  const names = [].concat(label);
   const button = make("button", { type: "button" });
+  if (setup.widget === "spans") {
+    button.append(make("span", { class: "name" }, words(label) || nothing()));
+    button.addEventListener("click", () => Spans.take(label));
+    return make("li", {}, button);
+  }
+  const names = [].concat(label);
   for (const name of names) {
     const place = setup.labels.findIndex((each) => each.name === name);
     button.append(keyed(place < KEYS.length ? KEYS[place].toUpperCase() : null, name));
@@ -130,12 +148,18 @@ function choose(name) {
     answer({ answer: name }, name);
     return;
   }
+  if (setup.widget === "spans") return Spans.mark(name);
   chosen.has(name) ? chosen.delete(name) : chosen.add(name);
   mark();
 }
 
 function save() {
   if (setup.exclusive) return;
+  if (setup.widget === "spans") {
+    const marks = Spans.value();
+    if (marks.length) return answer({ answer: marks }, Spans.told(marks));
+    return tell("Nothing is marked. Press 0 where there is no entity.", true);
+  }
   const names = setup.labels.map((label) => label.name).filter((name) => chosen.has(name));
   if (names.length) answer({ answer: names }, names.join(", "));
   else tell("Nothing is chosen. Press 0 where no label applies.", true);
@@ -217,14 +241,16 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") $("item").focus({ preventScroll: true });
     return;
   }
+  if (setup.widget === "spans" && page.item && Spans.move(event)) return event.preventDefault();
   if (event.repeat) return;
   const key = event.key.toLowerCase();
   const label = key.length === 1 ? setup.labels[KEYS.indexOf(key)] : undefined;
   let act = null;
   if (key in ACTIONS) act = ACTIONS[key];
   else if (key === "/" && !$("filter").hidden) act = () => $("filter").focus();
-  else if (key === "0" && !setup.exclusive) act = () => answer({ answer: [] }, "no label applies");
+  else if (key === "0" && !setup.exclusive) act = () => answer({ answer: [] }, nothing());
   else if (key === "enter" && !setup.exclusive && !event.target.closest("#actions, summary")) act = save;
+  else if (setup.widget === "spans" && (key === "backspace" || key === "delete")) act = Spans.clear;
   else if (label) act = () => choose(label.name);
   if (!act) return;
   event.preventDefault();
@@ -254,7 +280,7 @@ $("note").addEventListener("input", () => {
   tab.notes[page.item.id] = $("note").value;
   remember();
 });
-for (const [id, act] of [["save", save], ["none", () => answer({ answer: [] }, "no label applies")], ["unsure", ACTIONS["?"]], ["skip", skip], ["undo", undo], ["note-button", note]]) $(id).addEventListener("click", () => page && act());
+for (const [id, act] of [["save", save], ["none", () => answer({ answer: [] }, nothing())], ["unsure", ACTIONS["?"]], ["skip", skip], ["undo", undo], ["note-button", note]]) $(id).addEventListener("click", () => page && act());
 
 // Back from another tab or from sleep: what is shown may have been answered meanwhile.
 addEventListener("focus", () => during(async () => {
@@ -271,6 +297,7 @@ during(async () => {
   $("instruction").textContent = setup.instruction;
   $("filter").hidden = setup.labels.length <= 9;
   $("save").hidden = $("none").hidden = setup.exclusive;
+  if (setup.widget === "spans") $("none").lastChild.textContent = " No entity";
   $("labels").replaceChildren(...setup.labels.map(row));
   const [found] = await ask("next", { keep: tab.keep });
   show(found);
