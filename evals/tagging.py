@@ -140,8 +140,8 @@ def cleanlabs(case: Case, model: TextTagger) -> dict[str, float]:
     """Average precision of cleanlab's sentence scores on the first pass's marginals."""
     from cleanlab.token_classification.rank import get_label_quality_scores
 
+    from llm_relabel.models.parts.tagger_heads import chains
     from llm_relabel.models.text_tagger import _in_words
-    from llm_relabel.models.word_tagger import _chains
 
     tagger = model._tagger
     spans = [_in_words(label, at) for label, at in zip(case.given, model._places, strict=True)]
@@ -149,7 +149,7 @@ def cleanlabs(case: Case, model: TextTagger) -> dict[str, float]:
     held_out = tagger.folds[None] != np.arange(heads)[:, None]
     plain = tagger._train(spans, held_out, None)
     marginals, tags = [], []
-    for row, chain in _chains([plain], tagger._inputs, tagger.folds):
+    for row, chain in chains([plain], tagger._inputs, tagger.folds):
         marginals.append(chain.marginals)
         tags.append(tagger._tags(row, spans).tolist())
     wrong = differs(case.given, case.gold)

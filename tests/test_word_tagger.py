@@ -195,3 +195,15 @@ def test_tags_of_decoded_spans_are_legal(
     for spans in learned[2].spans:
         assert spans == tuple(sorted(spans))
         assert spans_of(tags_of(spans, 9, "bio")) == spans
+
+
+def test_a_fine_tuned_encoder_joins() -> None:
+    sentences, spans = corpus(24)
+    section = ModelSection(folds=2, finetune=True, epochs=1)
+    both = WordTagger(section, sentences, np.arange(24), KINDS, seed=0, cache=None)
+    found, plain = both.out_of_fold(spans), tagger(sentences).out_of_fold(spans)
+    assert both.finetunes
+    assert not tagger(sentences).finetunes
+    assert found.prob.tolist() != plain.prob.tolist()
+    assert np.isfinite(found.quality).all()
+    assert len(both.predict(spans, [["Ann", "likes", "Oslo"]]).spans) == 1

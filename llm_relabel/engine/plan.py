@@ -19,7 +19,7 @@ from llm_relabel.models.parts.encoder import MAX_TOKENS, MOST_WINDOWS
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress, Relay, Silent
 from llm_relabel.prompts.builder import describe_messages
-from llm_relabel.prompts.fit import ANSWER_TOKENS, estimated_tokens
+from llm_relabel.prompts.fit import estimated_tokens
 from llm_relabel.records import Ask, LabelIssue, Message, Tokens
 from llm_relabel.rounds.allocate import Allocation, budget_left
 from llm_relabel.rounds.ask import AskPlanner
@@ -361,7 +361,9 @@ def _tokens(prepared: Prepared, asks: Sequence[Ask], member: JudgeMember) -> tup
     sizes = [message_tokens(_messages(prepared, ask), member) for ask in sample]
     mean = sum(sizes) / max(1, len(sizes))
     prefix = estimated_tokens(prepared.prompts.system.text)
-    return Tokens(input=int(mean * len(asks)), output=ANSWER_TOKENS * len(asks)), prefix
+    return Tokens(
+        input=int(mean * len(asks)), output=prepared.task.answer_tokens * len(asks)
+    ), prefix
 
 
 def _saving(prefix: float, calls: int, prices: Prices) -> float:

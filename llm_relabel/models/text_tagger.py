@@ -72,10 +72,13 @@ class TextTagger:
     @property
     def description(self) -> str:
         """One line for provenance."""
-        return (
+        crf = (
             f"CRF on [{self._section.encoder} encoder, all layers; spelling], "
             f"{self._section.folds} folds"
         )
+        if not self._tagger.finetunes:
+            return crf
+        return f"{crf}, averaged with the encoder fine-tuned, {self._section.epochs} epochs"
 
     @property
     def embeddings(self) -> Floats:

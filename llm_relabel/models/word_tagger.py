@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from llm_relabel.config.job import ModelSection
 from llm_relabel.data.tags import Span as WordSpan
-from llm_relabel.models.parts.crf import Chain, legal, loss
+from llm_relabel.models.parts.crf import Chain, loss
 from llm_relabel.models.parts.encoder import Encoder
-from llm_relabel.models.parts.encoder import batches_by_length as batches
+from llm_relabel.models.parts.tagger_heads import Heads, Inputs, chains, shuffled
 from llm_relabel.models.parts.word_features import WordFeatures
 from llm_relabel.models.parts.word_vectors import WordVectors, word_vectors
 
@@ -30,13 +30,9 @@ from llm_relabel.models.parts.word_vectors import WordVectors, word_vectors
 DOUBTED = 0.1
 # Chosen on finer_ord, seed 0, by the out-of-fold likelihood of its given labels and a look at its
 # gold; hausa_ner and all other seeds had no part in it (evals/tagging.py).
-HIDDEN = 64
 EPOCHS, EPOCHS_OF_MANY, MANY = 15, 10, 3000
 LEARNING_RATE = 3e-3
-DROPOUT = 0.1
 AVERAGED = 0.5  # share of the epochs whose weights are averaged (Izmailov et al. 2018)
-BATCH = 32  # sentences
-BATCH_WORDS = 2048  # padded
 # A span that is believed less is no candidate, nor is one of more words that nobody named.
 CANDIDATE = 0.005
 LONGEST = 12
@@ -100,8 +96,8 @@ class WordTagger:
         return WordFeatures(self._sentences)
 
     @cached_property
-    def _inputs(self) -> _Inputs:
-        return _Inputs(self._features, self._vectors, self._sentences)
+    def _inputs(self) -> Inputs:
+        return Inputs(self._features, self._vectors, self._sentences)
 
     @cached_property
     def folds(self) -> NDArray[np.int64]:
@@ -125,7 +121,15 @@ class WordTagger:
         heads = int(self.folds.max()) + 1
         held_out = self.folds[None] != np.arange(heads)[:, None]
         models = self._passes(spans, held_out, self.folds, robust=robust)
-        return self._tagged(models, self._inputs, self.folds, spans)
+        tuned = None
+        if self.finetunes:
+            from llm_relabel.models.parts.finetune_words import finetuned_tags
+
+            tuned = finetuned_tags(
+                self.encoder, self._sentences, self._all_tags(spans), 1 + 2 * len(self._types),
+                self.folds, epochs=self._section.epochs, seed=self._seed, report=self._progress,
+            )  # fmt: skip
+        return self._tagged(models, self._inputs, self.folds, spans, tuned)
 
     def predict(self, spans: Spans, sentences: Sequence[Sequence[str]]) -> Tagged:
         """Tags of sentences outside the data, from all sentences that have spans."""
@@ -134,11 +138,29 @@ class WordTagger:
         models = [self._train(spans, everything, None)]
         if doubted is not None:
             models.append(self._train(spans, everything, doubted))
-        inputs = _Inputs(
-            self._features, self._vectors.of_others(self.encoder, sentences), sentences
-        )
+        inputs = Inputs(self._features, self._vectors.of_others(self.encoder, sentences), sentences)
         head = np.zeros(len(sentences), dtype=np.int64)
-        return self._tagged(models, inputs, head, [None] * len(sentences))
+        tuned = None
+        if self.finetunes:
+            from llm_relabel.models.parts.finetune_words import train_and_tag
+
+            rows = [row for row, own in enumerate(spans) if own is not None]
+            tags = self._all_tags(spans)
+            tuned = train_and_tag(
+                self.encoder, [self._sentences[row] for row in rows], [tags[row] for row in rows],
+                sentences, 1 + 2 * len(self._types), epochs=self._section.epochs, seed=self._seed,
+                count=lambda _rows: None,
+            )  # fmt: skip
+        return self._tagged(models, inputs, head, [None] * len(sentences), tuned)
+
+    @cached_property
+    def finetunes(self) -> bool:
+        """Whether the encoder is fine-tuned, too; `auto` does where there is a GPU."""
+        wanted = self._section.finetune
+        return torch.cuda.is_available() if wanted == "auto" else wanted
+
+    def _all_tags(self, spans: Spans) -> list[NDArray[np.int64] | None]:
+        return [self._tags(row, spans) for row in range(len(self._sentences))]
 
     def _doubted(self, spans: Spans) -> list[NDArray[np.bool_]] | None:
         heads = int(self.folds.max()) + 1
@@ -148,17 +170,17 @@ class WordTagger:
 
     def _passes(
         self, spans: Spans, learns: NDArray[np.bool_], head: NDArray[np.int64], *, robust: bool
-    ) -> list[_Heads]:
+    ) -> list[Heads]:
         plain = self._train(spans, learns, None)
         doubted = self._doubts(plain, head, spans) if robust else None
         return [plain] if doubted is None else [plain, self._train(spans, learns, doubted)]
 
     def _doubts(
-        self, model: _Heads, head: NDArray[np.int64], spans: Spans
+        self, model: Heads, head: NDArray[np.int64], spans: Spans
     ) -> list[NDArray[np.bool_]] | None:
         """(words,) for each sentence, which given tags are hardly believed; None: none is."""
         found, some = list[NDArray[np.bool_]](), False
-        for row, chain in _chains([model], self._inputs, head):
+        for row, chain in chains([model], self._inputs, head):
             tags = self._tags(row, spans)
             if tags is None:
                 found.append(np.zeros(0, dtype=np.bool_))
@@ -179,14 +201,14 @@ class WordTagger:
 
     def _train(
         self, spans: Spans, learns: NDArray[np.bool_], doubted: list[NDArray[np.bool_]] | None
-    ) -> _Heads:
+    ) -> Heads:
         """Heads, one for each row of `learns` (heads, rows), which says what it learns from."""
-        tags = [self._tags(row, spans) for row in range(len(self._sentences))]
+        tags = self._all_tags(spans)
         rows = [row for row, own in enumerate(tags) if own is not None and learns[:, row].any()]
         rng = np.random.default_rng(self._seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            model = _Heads(len(learns), len(self._features), self._inputs.width, len(self._types))
+            model = Heads(len(learns), len(self._features), self._inputs.width, len(self._types))
             epochs = EPOCHS if len(rows) < MANY else EPOCHS_OF_MANY
             fine = torch.optim.Adam(model.dense, lr=LEARNING_RATE)
             sparse = torch.optim.SparseAdam(list(model.strings.parameters()), lr=LEARNING_RATE)
@@ -194,7 +216,7 @@ class WordTagger:
             model.train()
             average = torch.optim.swa_utils.AveragedModel(model)
             for epoch in range(epochs):
-                for batch in _shuffled(rows, [len(each) for each in self._sentences], rng):
+                for batch in shuffled(rows, [len(each) for each in self._sentences], rng):
                     allowed = np.ones((len(batch), self._inputs.longest(batch), states), np.bool_)
                     for line, row in enumerate(batch):
                         own = tags[row]
@@ -213,14 +235,15 @@ class WordTagger:
                     sparse.step()  # type: ignore[no-untyped-call]
                 if epoch >= (1 - AVERAGED) * epochs:
                     average.update_parameters(model)
-            return cast(_Heads, average.module).eval()
+            return cast(Heads, average.module).eval()
 
     def _tagged(
-        self, models: Sequence[_Heads], inputs: _Inputs, head: NDArray[np.int64], spans: Spans
-    ) -> Tagged:
+        self, models: Sequence[Heads], inputs: Inputs, head: NDArray[np.int64], spans: Spans,
+        tuned: Sequence[Floats] | None = None,
+    ) -> Tagged:  # fmt: skip
         decoded, quality = list[tuple[WordSpan, ...]](), list[float]()
         found = list[tuple[int, int, int, int, float]]()
-        for row, chain in _chains(models, inputs, head):
+        for row, chain in chains(models, inputs, head, tuned):
             if chain is None:
                 decoded.append(())
                 quality.append(1.0 if spans[row] is not None else float("nan"))
@@ -264,114 +287,3 @@ def _candidates(
             if place in named or (prob >= CANDIDATE and length <= LONGEST):
                 found[place] = prob
     return found
-
-
-def _chains(models: Sequence[_Heads], inputs: _Inputs, head: NDArray[np.int64]) -> Any:
-    """(row, chain) of every sentence in order, the mean of the models' scores; None: no words."""
-    transitions = [[each.detach().numpy() for each in model.transitions()] for model in models]
-    after, first = (np.mean([each[part] for each in transitions], axis=0) for part in (0, 1))
-    for start in range(0, len(inputs), BATCH):
-        rows = [r for r in range(start, min(start + BATCH, len(inputs))) if inputs.sizes[r]]
-        emissions = {}
-        if rows:
-            with torch.inference_mode():
-                scores = sum(model(inputs, rows)[0] for model in models) / len(models)
-            emissions = dict(zip(rows, np.moveaxis(scores.numpy(), 1, 0), strict=True))
-        for row in range(start, min(start + BATCH, len(inputs))):
-            own = int(head[row])
-            if row not in emissions:
-                yield row, None
-                continue
-            yield row, Chain.of(emissions[row][own, : inputs.sizes[row]], after[own], first[own])
-
-
-def _shuffled(
-    rows: Sequence[int], sizes: Sequence[int], rng: np.random.Generator
-) -> list[list[int]]:
-    """Batches of sentences that are nearly as long, in random order."""
-    order = np.array(rows)[rng.permutation(len(rows))]
-    found = list[list[int]]()
-    for start in range(0, len(order), 20 * BATCH):
-        part = order[start : start + 20 * BATCH].tolist()
-        for batch in batches([sizes[row] for row in part], BATCH_WORDS):
-            found += [
-                [part[p] for p in batch[at : at + BATCH]] for at in range(0, len(batch), BATCH)
-            ]
-    return [found[place] for place in rng.permutation(len(found)).tolist()]
-
-
-class _Inputs:
-    """Sentences as the heads read them."""
-
-    def __init__(
-        self, features: WordFeatures, vectors: WordVectors, sentences: Sequence[Sequence[str]]
-    ) -> None:
-        self._features = [features.of(sentence) for sentence in sentences]
-        self._vectors = vectors
-        self.sizes = [len(sentence) for sentence in sentences]
-        self.width = vectors.vectors.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def longest(self, rows: Sequence[int]) -> int:
-        """Words of the longest of some sentences."""
-        return max(self.sizes[row] for row in rows)
-
-    def of(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Features and where each word's begin, (words,); and vectors (words, d) of all words."""
-        features, starts, at = list[Any](), list[Any](), 0
-        for row in rows:
-            own, begins = self._features[row]
-            features.append(own)
-            starts.append(begins + at)
-            at += len(own)
-        vectors = np.concatenate([self._vectors.of(row) for row in rows]).astype(np.float32)
-        flat, begin = (torch.from_numpy(np.concatenate(each)) for each in (features, starts))
-        return flat, begin, torch.from_numpy(vectors)
-
-
-class _Heads(torch.nn.Module):
-    """One tagger for each fold: strings vote for states, vectors go through a hidden layer."""
-
-    def __init__(self, heads: int, features: int, width: int, types: int) -> None:
-        super().__init__()
-        self._heads, self._states = heads, 1 + 2 * types
-        self.strings = torch.nn.EmbeddingBag(
-            max(1, features), heads * self._states, mode="sum", sparse=True
-        )
-        torch.nn.init.zeros_(self.strings.weight)
-        scale = width**-0.5
-        self._into = torch.nn.Parameter(torch.randn(heads, width, HIDDEN) * scale)
-        self._bias = torch.nn.Parameter(torch.zeros(heads, 1, HIDDEN))
-        self._out = torch.nn.Parameter(torch.randn(heads, HIDDEN, self._states) * HIDDEN**-0.5)
-        self._direct = torch.nn.Parameter(torch.zeros(heads, width, self._states))
-        self._level = torch.nn.Parameter(torch.zeros(heads, 1, self._states))
-        self._after = torch.nn.Parameter(torch.zeros(heads, self._states, self._states))
-        self._first = torch.nn.Parameter(torch.zeros(heads, self._states))
-        self._drop = torch.nn.Dropout(DROPOUT)
-        self._legal = legal(types)
-
-    @property
-    def dense(self) -> list[torch.nn.Parameter]:
-        """All parameters but those of the strings."""
-        return [each for name, each in self.named_parameters() if not name.startswith("strings")]
-
-    def transitions(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(heads, S, S) scores of a state after another, (heads, S) of the first."""
-        after, first = self._legal
-        return self._after + after, self._first + first
-
-    def forward(self, inputs: _Inputs, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(heads, sentences, longest, S) emissions, and (sentences,) lengths."""
-        flat, begin, vectors = inputs.of(rows)
-        strings = self.strings(flat, begin).reshape(len(begin), self._heads, self._states)
-        read = self._drop(vectors)[None]
-        hidden = torch.tanh(read @ self._into + self._bias)
-        words = self._drop(hidden) @ self._out + read @ self._direct + self._level
-        words = words + strings.transpose(0, 1)
-        lengths = torch.tensor([inputs.sizes[row] for row in rows])
-        padded = words.new_zeros(self._heads, len(rows), int(lengths.max()), self._states)
-        inside = torch.arange(padded.shape[2])[None] < lengths[:, None]
-        padded[:, inside] = words
-        return padded, lengths

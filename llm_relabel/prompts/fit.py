@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-ANSWER_TOKENS = 80  # a short rationale, a label, a confidence
-
 
 def estimated_tokens(text: str) -> float:
     """About how many tokens a text has: four ASCII characters make one, any other is one."""

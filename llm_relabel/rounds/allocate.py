@@ -22,7 +22,7 @@ from llm_relabel.evidence.policies import resolved_policy
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.judge.prices import cost_of, is_paid, price_of
 from llm_relabel.prepared import Prepared
-from llm_relabel.prompts.fit import ANSWER_TOKENS, estimated_tokens
+from llm_relabel.prompts.fit import estimated_tokens
 from llm_relabel.records import LabelIssue, Tokens
 from llm_relabel.tasks import is_one_choice
 from llm_relabel.units import Labels
@@ -170,7 +170,7 @@ class Allocation:
         for row in rows[np.isnan(self._price_of[rows])].tolist():
             fields = self._prepared.dataset.item(row).fields.values()
             size = stable + min(limit, sum(map(estimated_tokens, fields)))
-            tokens = Tokens(input=round(size), output=ANSWER_TOKENS)
+            tokens = Tokens(input=round(size), output=self._prepared.task.answer_tokens)
             self._price_of[row] = sum(n * cost_of(tokens, prices) for prices, n in self._prices)
         return self._price_of[rows]
 

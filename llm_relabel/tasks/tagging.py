@@ -88,6 +88,7 @@ class Tagging:
         "A change is of one entity: it is added, taken away, or given another type; other borders "
         "are two changes. A row is right only with exactly its entities."
     )
+    answer_tokens = 160  # a short rationale, a few entities, a confidence
     embedded_judge = None
     # On both sets that it was tried on the labels were better without (evals/tagging.py).
     weighs_sides = False

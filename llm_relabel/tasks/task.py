@@ -114,6 +114,8 @@ class Task(Protocol):
     """How good labels are against gold."""
     widget: Literal["choices", "spans"]
     """How people give a label: they choose among the names, or mark spans of the text."""
+    answer_tokens: int
+    """About how many tokens a judge's answer has."""
     unit_note: str | None
     """What a reader of a report must know of units and of a row that is right; None: a row is one
     choice."""

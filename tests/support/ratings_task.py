@@ -76,6 +76,7 @@ class Ratings:
     template = str(Path(__file__).with_name("ratings.jinja"))
     embedded_judge = None
     weighs_sides = True
+    answer_tokens = 80
     unit_note = None
     widget: Literal["choices", "spans"] = "choices"
 

@@ -123,7 +123,7 @@ def _raw(
     word that two have is taken from the one where it stands further from the border.
     """
     tokenizer, model, device = encoder.loaded(FULL)
-    windows, done = _windows(tokenizer, sentences), 0
+    windows, done = windows_of(tokenizer, sentences), 0
     left = {row: len(parts) for row, parts in windows.items()}
     found: dict[int, Floats] = {}
     flat = [(row, part) for row, parts in windows.items() for part in parts]
@@ -159,7 +159,7 @@ def _raw(
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """Token ids that are read together; `word` (n,) is the word of each subword, `at` (n,) its
     place in the window, `kept` (n,) whether the word is taken from here."""
 
@@ -169,7 +169,8 @@ class _Window:
     kept: NDArray[np.bool_]
 
 
-def _windows(tokenizer: Any, sentences: Sentences) -> dict[int, list[_Window]]:
+def windows_of(tokenizer: Any, sentences: Sentences) -> dict[int, list[Window]]:
+    """What is read together of each sentence that has words."""
     rows = [row for row, sentence in enumerate(sentences) if len(sentence)]
     if not rows:
         return {}
@@ -177,13 +178,13 @@ def _windows(tokenizer: Any, sentences: Sentences) -> dict[int, list[_Window]]:
         [list(sentences[row]) for row in rows], is_split_into_words=True, truncation=True,
         max_length=MAX_TOKENS, stride=OVERLAP, return_overflowing_tokens=True,
     )  # fmt: skip
-    parts: dict[int, list[_Window]] = {row: [] for row in rows}
+    parts: dict[int, list[Window]] = {row: [] for row in rows}
     for number, owner in enumerate(read["overflow_to_sample_mapping"]):
         words = read.word_ids(number)
         at = np.array([place for place, word in enumerate(words) if word is not None], dtype=int)
         word = np.array([words[place] for place in at.tolist()], dtype=np.int64)
         parts[rows[owner]].append(
-            _Window(list(read["input_ids"][number]), word, at, np.ones(len(at), dtype=np.bool_))
+            Window(list(read["input_ids"][number]), word, at, np.ones(len(at), dtype=np.bool_))
         )
     for row, each in parts.items():
         if len(each) > 1:
@@ -191,7 +192,7 @@ def _windows(tokenizer: Any, sentences: Sentences) -> dict[int, list[_Window]]:
     return parts
 
 
-def _shared(parts: Sequence[_Window]) -> list[_Window]:
+def _shared(parts: Sequence[Window]) -> list[Window]:
     """Windows of one sentence, each word kept in one: where it is furthest from a border."""
     best: dict[int, tuple[int, int]] = {}
     for number, part in enumerate(parts):
@@ -201,7 +202,7 @@ def _shared(parts: Sequence[_Window]) -> list[_Window]:
             if word not in best or margin > best[word][0]:
                 best[word] = margin, number
     return [
-        _Window(part.ids, part.word, part.at,
+        Window(part.ids, part.word, part.at,
                 np.array([best[word][1] == number for word in part.word.tolist()], dtype=np.bool_))
         for number, part in enumerate(parts)
     ]  # fmt: skip
