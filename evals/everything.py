@@ -33,7 +33,7 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 IN_README = (
     "TREC-6, sym20", "mean over", "TREC-6 conf20", "own programmatic labels", "by 100 spot-checks",
     "significantly worse", "no spot-check, 7", "interval, through the choice", "and 14 kills",
-    "under a money cap", "hostile texts",
+    "under a money cap", "hostile texts", "finer_ord, gpt-4o",
 )  # fmt: skip
 
 Row = tuple[str, str]
@@ -74,6 +74,26 @@ def of_leaning(r: dict[str, Any]) -> Iterator[Row]:
         "items: right labels, the weight chosen with the set left out",
         f"{mean('left out')} ({mean('given labels')} before, {mean('no views')} without views)",
     )
+
+
+def of_tagging(r: dict[str, Any]) -> Iterator[Row]:
+    for name in dict.fromkeys(each["set"] for each in r["model"]):
+        of = [each for each in r["model"] if each["set"] == name]
+        figures = {key: statistics.mean(each[key] for each in of) for key in ("ap", "cleanlab")}
+        yield (
+            f"tagging, {name}: finding wrong sentences, average precision",
+            f"{figures['ap']:.3f} (best of cleanlab's four {figures['cleanlab']:.3f})",
+        )
+    judges = dict.fromkeys((each["set"], each["name"]) for each in r["decide"])
+    for name, judge in judges:
+        of = [each for each in r["decide"] if (each["set"], each["name"]) == (name, judge)]
+        before, after, checked, own = (
+            statistics.mean(each[key] for each in of) for key in ("keep", "fuse", "checks", "judge")
+        )
+        yield (
+            f"tagging, {name}, {judge} on 30%: span F1 before, after, with 30 spot-checks",
+            f"{before:.3f}, {after:.3f}, {checked:.3f} (the judge's own {own:.3f})",
+        )
 
 
 def of_embedding(r: dict[str, Any]) -> Iterator[Row]:
@@ -220,6 +240,7 @@ SCRIPTS: list[tuple[str, bool, Headlines | None]] = [
     ("later_rounds", True, of_later_rounds),
     ("rounds", True, None),
     ("embedding", True, of_embedding),
+    ("tagging", True, of_tagging),
     ("budget", True, of_budget),
     ("fusion_speed", False, of_fusion),
     ("agreement", True, of_agreement),

@@ -15,11 +15,13 @@ from llm_relabel.config.job import Job
 from llm_relabel.config.judges import WITHOUT_LLM
 from llm_relabel.data import Dataset, read_dataset, read_labeled
 from llm_relabel.data.label_shapes import list_hint, missing_hint
+from llm_relabel.data.languages import english_hint
 from llm_relabel.errors import DataError, DefinitionsError, JobError
 from llm_relabel.files.cache_store import cache_folder
 from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.progress import Step
 from llm_relabel.prompts.builder import PromptBuilder, prompt_builder
+from llm_relabel.prompts.fit import estimated_tokens
 from llm_relabel.spellings import look_alikes, told_look_alikes
 from llm_relabel.tasks import Task, open_task, task_type
 from llm_relabel.units import Labels, differs, labels_sha256
@@ -111,6 +113,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
     task = open_task(job.task, definitions, dataset.labels.type)
     found = task.findings(dataset)
     problems, warnings, untrainable = found.problems, found.warnings, found.untrainable
+    problems += _too_long(job, task, dataset)
     (problems if problems else warnings).extend(_hints(job, definitions, dataset))
     if untrainable is not None and trained:
         problems.append(untrainable)
@@ -151,12 +154,34 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
     )
 
 
+def _too_long(job: Job, task: Task, dataset: Dataset) -> list[str]:
+    """Spans can only be judged of a text that a judge sees whole."""
+    limit = job.judge.max_item_tokens
+    if task.widget != "spans" or job.judge.provider in WITHOUT_LLM:
+        return []
+    long = []
+    for row, text in enumerate(dataset.text.to_pylist()):
+        if len(text) > limit:  # no character is more than one token
+            item = dataset.item(row)
+            if sum(map(estimated_tokens, item.fields.values())) > limit:
+                long.append(item.id)
+    if not long:
+        return []
+    return [
+        f"{len(long):,} texts are longer than judge.max_item_tokens ({limit:,}), such as "
+        f"{', '.join(map(repr, long[:3]))}: a judge would not see their middle; part them into "
+        "sentences or paragraphs (data.group keeps those of a document together), or raise the key"
+    ]
+
+
 def _hints(job: Job, definitions: LabelDefinitions, dataset: Dataset) -> list[str]:
     """What label values may be that the job does not say."""
     used = dataset.label_counts()
     hints = [missing_hint(job.data, used, definitions.names)]
     if not dataset.multi_label:
         hints.append(list_hint(job.data, used))
+    if job.model.encoder == "embedded" and job.model.predictions is None:
+        hints.append(english_hint(dataset.text))
     counts = dict.fromkeys(definitions.names, 0) | used
     return [*filter(None, hints), *_look_alikes(counts)]
 

@@ -204,3 +204,26 @@ def test_the_small_model_and_two_rounds_of_offsets(work: Tagged) -> None:
     assert labels[9] == as_doccano(9, entities(9))
     assert labels[4] == as_doccano(4, given(4))
     assert work.summary["gold"]["labels_after"] > work.summary["gold"]["labels_before"]
+
+
+def test_texts_that_a_judge_would_not_see_whole_are_refused(work: Tagged) -> None:
+    rows = [json.loads(line) for line in work.data.read_text().splitlines()]
+    for column, filler in (("text", "again"), ("label", "O"), ("gold", "O")):
+        rows[3][column] += [filler] * 200
+    work.write_rows(rows)
+    with LoopbackServer(perfect) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url, "max_item_tokens": 100}
+        work.write_job(judge=judge)
+        with pytest.raises(Exception, match=r"1 texts .* judge\.max_item_tokens \(100\).*'i3'"):
+            work.call("run", "job.yaml")
+        assert not server.requests
+
+
+def test_texts_that_are_not_english_are_told(work: Tagged) -> None:
+    words = re.split(" ", "Der Zug nach Köln fährt heute leider nicht mehr vor acht Uhr abends los")
+    rows = [{"id": f"i{row}", "text": [*words, str(row)], "label": ["O"] * 15, "gold": None}
+            for row in range(99)]  # fmt: skip
+    rows[0]["label"] = [*["O"] * 3, "B-LOC", *["O"] * 11]
+    work.write_rows(rows)
+    work.write_job(model={})
+    assert "do not look English" in work.call("plan", "job.yaml")

@@ -12,6 +12,7 @@ TOPICS = (
     "start",
     "data",
     "labels",
+    "tagging",
     "model",
     "judges",
     "policies",
