@@ -45,15 +45,19 @@ def cli() -> None:
 @click.option(
     "-o", "--output", default="demo-run", show_default=True, help="The run folder to make."
 )
-def demo(output: str) -> None:
+@click.option(
+    "--task", type=click.Choice(["classification", "tagging"]), default="classification",
+    show_default=True, help="Which of the demos.",
+)  # fmt: skip
+def demo(output: str, task: str) -> None:
     """Relabel a bundled real dataset: no key, no network.
 
-    Takes less than two minutes.
+    Takes less than two minutes. The tagging demo's sentences and answers are made up.
     """
     from llm_relabel.demo import run_demo
     from llm_relabel.progress import for_stderr
 
-    say(run_demo(Path(output), for_stderr()))
+    say(run_demo(Path(output), for_stderr(), task))
 
 
 @cli.command()

@@ -20,6 +20,9 @@ def work(
     return Tagged(tmp_path, capsys)
 
 
+ROOT = Path(__file__).parent.parent
+
+
 def row_of(received: Received) -> int:
     """Which text a judge was asked about."""
     found = re.findall(r"number (\d+) :", received.user)
@@ -204,6 +207,21 @@ def test_the_small_model_and_two_rounds_of_offsets(work: Tagged) -> None:
     assert labels[9] == as_doccano(9, entities(9))
     assert labels[4] == as_doccano(4, given(4))
     assert work.summary["gold"]["labels_after"] > work.summary["gold"]["labels_before"]
+
+
+def test_the_demo_mends_spans_and_says_who_judged(work: Tagged) -> None:
+    said = work.call("demo", "--task", "tagging", "-o", "shown")
+    assert "the judge's answers were made with the sentences" in said
+    gold = json.loads((work.folder / "shown" / "summary.json").read_text())["gold"]
+    assert gold["labels_after"] > gold["labels_before"]
+    assert re.search(r"'[\w ]+': (nothing|PER|LOC|ORG) -> ", said)
+    # The data are what their script makes, byte for byte.
+    made = (ROOT / "evals" / "make_tagging_demo.py").read_text()
+    data = ROOT / "llm_relabel" / "demo" / "tagging"
+    code = re.sub(r"^DEMO = .*$", "DEMO = Path('.')", made, flags=re.M)
+    exec(compile(code, "make", "exec"), {"__name__": "__main__"})
+    for name in ("sentences.jsonl", "recorded.jsonl"):
+        assert Path(name).read_bytes() == (data / name).read_bytes()
 
 
 def test_texts_that_a_judge_would_not_see_whole_are_refused(work: Tagged) -> None:

@@ -151,9 +151,10 @@ class DetectSection(Section):
     than it costs."""
     residual_noise: float | None = None
     """Stop asking when so few labels are believed wrong, such as `5%`."""
-    sample: int = Field(default=200, ge=0)
+    sample: int | None = Field(default=None, ge=0)
     """Rows that nobody doubts, drawn at random and judged too: they tell what flagging misses and
-    which side the texts vouch for. `0`: none. Only where `decide.policy` is `fuse`."""
+    which side the texts vouch for. Without it 200 where the task weighs sides (classification),
+    else none. Only where `decide.policy` is `fuse`."""
     extend: bool = True
     """Go on to further rows, up to all, while the last answers were worth their calls; never
     beyond `budget` and `max_cost`. Needs the `sample`."""

@@ -28,6 +28,8 @@ from llm_relabel.rounds.state import Work
 from llm_relabel.run_folder.lines import issue_line
 from llm_relabel.units import Labels, differs, has_label
 
+# Rows that are drawn where the job does not say and the task weighs sides.
+SAMPLE = 200
 # With fewer rows that nobody doubts, a sample of them would say nothing.
 FEWEST_TO_DRAW = 2 * FEWEST_UNDOUBTED
 # A budget is there for the doubted rows: drawn ones take at most this share of it.
@@ -40,12 +42,20 @@ WORTH_A_CALL = 0.02
 Beyond = Literal["drawn", "extended"]
 
 
+def sample_size(prepared: Prepared) -> int:
+    """How many rows that nobody doubts are to be drawn."""
+    wanted = prepared.job.detect.sample
+    if wanted is not None:
+        return wanted
+    return SAMPLE if prepared.task.weighs_sides else 0
+
+
 def draws(prepared: Prepared) -> bool:
     """Whether the job draws rows that nobody doubts: where the evidence is fused, and a small
     model can be trained on the verdicts."""
     job = prepared.job
     return (
-        bool(job.detect.sample)
+        bool(sample_size(prepared))
         and resolved_policy(job) == "fuse"
         and prepared.own_predictions is None
         and PEOPLE not in job.judge.member_names
@@ -62,7 +72,7 @@ def drawn_issues(
     rows = unflagged(predicted, issues, open_rows)
     if len(rows) < FEWEST_TO_DRAW:
         return []
-    count, budget = prepared.job.detect.sample, prepared.job.detect.budget
+    count, budget = sample_size(prepared), prepared.job.detect.budget
     if budget is not None:
         whole = budget * len(prepared.dataset) if isinstance(budget, float) else budget
         count = min(count, int(SHARE_OF_BUDGET * whole))
