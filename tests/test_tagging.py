@@ -64,6 +64,13 @@ def test_recorded_tags_from_plan_to_rollback(work: Tagged) -> None:
     shown = work.call("report", "run")
     assert "Span F1 after" in shown
     assert "A change is of one entity" in shown
+    kinds = {(e["kind"], e["label"]): e for e in json.loads(
+        (work.run_folder / "report.json").read_text())["kinds"]}  # fmt: skip
+    assert {kind for kind, _ in kinds} == {"missing", "spurious", "another type"}
+    assert all(each["changed"] <= each["before"] for each in kinds.values())
+    assert kinds["spurious", "LOC"]["before"] > kinds["spurious", "LOC"]["after"]
+    assert "## Kinds of errors" in shown
+    assert "Kinds of errors" in (work.run_folder / "report.html").read_text()
     sheet = (work.run_folder / "changes.csv").read_text(encoding="utf-8-sig")
     assert "LOC" in sheet
     assert "no entity" in sheet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,34 @@ def by_class(read: RunRead) -> list[dict[str, Any]]:
         "came": int((had & ~has).sum()), "after": int((~has).sum()),
     })  # fmt: skip
     return [entry for entry in found if entry["before"] or entry["after"]]
+
+
+def kinds(read: RunRead) -> list[dict[str, Any]]:
+    """Kinds of label errors, for tasks that have them: by kind and name how often the small model's
+    prediction of round 1 says so of a flagged row, how often a change mended it, and, where there
+    is gold, how many were there before and are there now. Empty where a task has no kinds."""
+    if not read.rounds:
+        return []
+    first = read.rounds[0]
+    flagged = np.flatnonzero(first.flagged).tolist()
+    sides = {
+        "doubted": [(first.current[row], first.predicted[row]) for row in flagged],
+        "changed": list(zip(read.given.tolist(), read.final.tolist(), strict=True)),
+    }
+    if read.gold is not None:
+        known = np.flatnonzero(has_label(read.gold)).tolist()
+        for name, labels in (("before", read.given), ("after", read.final)):
+            sides[name] = [(labels[row], read.gold[row]) for row in known]
+    counts = {name: Counter[tuple[str, str]]() for name in sides}
+    for name, pairs in sides.items():
+        for old, new in pairs:
+            if old != new:
+                counts[name].update(read.task.kinds_between(old, new))
+    every = sorted(set().union(*counts.values()))
+    return [
+        {"kind": kind, "label": label, **{name: counts[name][kind, label] for name in counts}}
+        for kind, label in every
+    ]
 
 
 def confusions(read: RunRead) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ class Facts:
     changes_in_all: int = 0
     quality: list[dict[str, Any]] = field(default_factory=list)
     confusions: list[dict[str, Any]] = field(default_factory=list)
+    kinds: list[dict[str, Any]] = field(default_factory=list)
     judges: list[dict[str, Any]] = field(default_factory=list)
     controls: list[dict[str, Any]] = field(default_factory=list)
     confusable: list[dict[str, Any]] = field(default_factory=list)
@@ -98,6 +99,7 @@ def gather(run: RunFolder, summary: Mapping[str, Any]) -> Facts:
         changes_in_all=len(read.changes),
         quality=[_quality(each) for each in read.rounds],
         confusions=classes.confusions(read),
+        kinds=classes.kinds(read),
         judges=judges,
         controls=controls,
         confusable=classes.confusable(read),

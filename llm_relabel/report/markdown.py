@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_relabel.measure import title
 from llm_relabel.report.facts import Facts
-from llm_relabel.report.words import counted, duration, latency, measured, money, percent
+from llm_relabel.report.words import KINDS, counted, duration, latency, measured, money, percent
 from llm_relabel.spellings import visible_name
 
 ROUND_COLUMNS = ("flagged", "judged", "replaced", "kept", "abstained", "failed", "deferred")
@@ -30,7 +30,8 @@ def as_markdown(facts: Facts) -> str:
     for warning in facts.warnings:
         lines += ["", f"> Warning: {_plain(warning)}"]
     parts = (
-        _headline, _gold, _rounds, _sets, _by_class, _judges, _controls, _confusable, _confusions
+        _headline, _gold, _rounds, _sets, _by_class, _kinds, _judges, _controls, _confusable,
+        _confusions,
     )  # fmt: skip
     for part in parts:
         lines += part(facts)
@@ -140,6 +141,25 @@ def _by_class(facts: Facts) -> list[str]:
     ]  # fmt: skip
     header = ("label", "before", "after", "difference")
     return ["", "## Labels before and after", "", *_table(header, rows, "lrrr")]
+
+
+def _kinds(facts: Facts) -> list[str]:
+    if not facts.kinds:
+        return []
+    gold = "before" in facts.kinds[0]
+    header = (
+        "kind",
+        "label",
+        "doubted",
+        "changed",
+        *(("wrong before", "wrong now") if gold else ()),
+    )
+    names = ("doubted", "changed", *(("before", "after") if gold else ()))
+    rows = [
+        (each["kind"], _code(each["label"]), *(each[name] for name in names))
+        for each in facts.kinds
+    ]  # fmt: skip
+    return ["", "## Kinds of errors", "", KINDS, "", *_table(header, rows, "ll" + "r" * len(names))]
 
 
 def _judges(facts: Facts) -> list[str]:

@@ -53,6 +53,7 @@ def as_page(facts: Facts) -> str:
         control_words=CONTROL_WORDS,
         ribbons=RIBBONS,
         classes_drawn=CLASSES,
+        kinds_told=words.KINDS,
         labels_title=title(facts.measures or {}),
     )
 

@@ -9,6 +9,11 @@ from llm_relabel.agreement import proportion
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.measure import title, told
 
+# What the table of kinds of errors says.
+KINDS = (
+    "Doubted: what would be wrong with the flagged labels if the small model were right. Changed: "
+    "what was mended. A label can be missing, spurious, of another type, or have other borders."
+)
 # How labels are decided, in words that need no manual.
 WAYS = {
     "keep": "keeping every label",

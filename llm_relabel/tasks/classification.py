@@ -6,6 +6,7 @@ Units: the item where classes exclude each other; each class on its own in multi
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -207,6 +208,9 @@ class Classification:
         members = {name for name in old or () if decided.get(CLASS + name, True)}
         members |= {key.removeprefix(CLASS) for key, present in decided.items() if present}
         return tuple(name for name in self.names if name in members)
+
+    def kinds_between(self, old: LabelValue, new: LabelValue) -> Counter[tuple[str, str]]:  # noqa: ARG002
+        return Counter()
 
     def decoy(self, avoid: Sequence[LabelValue], rng: random.Random) -> LabelValue:
         if not self.multi_label:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -49,6 +50,27 @@ def best_apart(spans: Sequence[Span], weights: Sequence[float]) -> tuple[Span, .
         taken = (before[0] + weights[place], (*before[1], place))
         best.append(max(best[-1], taken, key=lambda pair: pair[0]))
     return tuple(sorted(spans[place] for place in best[-1][1]))
+
+
+def kinds_between(old: Sequence[Span], new: Sequence[Span]) -> Counter[tuple[str, str]]:
+    """What is wrong with `old` if `new` is right: (kind, type) and how often.
+
+    A span that is not in `new` and overlaps one that is there has other borders (or, at the same
+    place, another type); it and that one are one error.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    lost, came = [s for s in old if s not in new], [s for s in new if s not in old]
+    for span in lost:
+        beside = [s for s in came if s.start < span.end and span.start < s.end]
+        same = [s for s in beside if (s.start, s.end) == (span.start, span.end)]
+        if not beside:
+            found["spurious", span.type] += 1
+            continue
+        other = (same or beside)[0]
+        came.remove(other)
+        found["another type" if same else "other borders", other.type] += 1
+    found.update(("missing", span.type) for span in came)
+    return found
 
 
 def text_of(item: Item) -> str:

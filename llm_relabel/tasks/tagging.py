@@ -9,6 +9,7 @@ has one more unit, the text, which has one value: so an item without any span is
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,7 @@ from llm_relabel.tasks.exemplars import span_examples
 from llm_relabel.tasks.span_f1 import SpanF1
 from llm_relabel.tasks.spans import (
     best_apart,
+    kinds_between,
     occurrences,
     on_borders,
     ordered,
@@ -248,6 +250,9 @@ class Tagging:
             and not any(span.start < other.end and other.start < span.end for other in new)
         ]  # fmt: skip
         return tuple(sorted([*kept, *new]))
+
+    def kinds_between(self, old: LabelValue, new: LabelValue) -> Counter[tuple[str, str]]:
+        return kinds_between(old or (), new or ())
 
     def decoy(self, avoid: Sequence[LabelValue], rng: random.Random) -> LabelValue:
         label = avoid[0] or ()

@@ -8,6 +8,7 @@ task.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,6 +193,11 @@ class Task(Protocol):
 
     def assemble(self, old: LabelValue, decided: Mapping[str, Any]) -> LabelValue:
         """The label after the units of these keys took these JSON values."""
+        ...
+
+    def kinds_between(self, old: LabelValue, new: LabelValue) -> Counter[tuple[str, str]]:
+        """How two labels of one item differ, as counts of (kind of difference, name); empty where
+        a task has no kinds of difference."""
         ...
 
     def decoy(self, avoid: Sequence[LabelValue], rng: random.Random) -> LabelValue:

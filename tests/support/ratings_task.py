@@ -154,6 +154,9 @@ class Ratings:
     def assemble(self, old: LabelValue, decided: Mapping[str, Any]) -> LabelValue:
         return decided.get(KEY, old)
 
+    def kinds_between(self, old: LabelValue, new: LabelValue) -> Counter[tuple[str, str]]:
+        return Counter()
+
     def decoy(self, avoid: Sequence[LabelValue], rng: random.Random) -> LabelValue:
         others = [rating for rating in self.scale if rating not in avoid]
         start = avoid[0] or self.scale[0]
