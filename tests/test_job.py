@@ -108,6 +108,14 @@ def test_wrong_definitions(labels: dict, told: str) -> None:
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize("sign", ["\x85", "\u2028", "\u2029", "\n", "\t", "\ufeff", "\xa0"])
+def test_a_run_keeps_definitions_whatever_signs_are_in_them(tmp_path: Path, sign: str) -> None:
+    made = load_definitions({f"a{sign}b": f"x{sign}  y", "0": "z"})
+    path = tmp_path / "labels.yaml"
+    path.write_text(made.to_yaml(), encoding="utf-8")
+    assert load_definitions(path) == made
+
+
 def test_definitions_file(tmp_path: Path) -> None:
     path = tmp_path / "labels.yaml"
     path.write_text(

@@ -25,7 +25,20 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    # These are line breaks to YAML, which folds them outside double quotes.
+    style = '"' if any(sign in text for sign in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
 _Plain.add_representer(tuple, lambda dumper, data: dumper.represent_list(data))
+_Plain.add_representer(str, _text)
+
+
+def as_yaml(value: Any, width: int = 100) -> str:
+    """A value as YAML that reads back to it, whatever signs its texts have."""
+    text: str = yaml.dump(value, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=width)
+    return text
 
 
 class LabelDefinition(BaseModel):
@@ -70,7 +83,7 @@ class LabelDefinitions(BaseModel):
         plain: dict[str, Any] = {"labels": labels}
         if self.instruction is not None:
             plain = {"instruction": self.instruction, **plain}
-        return yaml.dump(plain, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=100)
+        return as_yaml(plain)
 
     def sha256(self) -> str:
         """The hash that provenance records; it changes with any word of any definition."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from llm_relabel.config.definitions import UniqueKeyLoader, yaml_hint
+from llm_relabel.config.definitions import UniqueKeyLoader, as_yaml, yaml_hint
 from llm_relabel.config.judges import JudgeSection, Section, share_of
 from llm_relabel.errors import JobError, nearest
 from llm_relabel.registry import TASKS
@@ -260,7 +260,7 @@ class Job(Section):
         budget = plain["detect"]["budget"]
         if isinstance(budget, float):
             plain["detect"]["budget"] = f"{budget:.10g}" if budget > 1 else f"{budget * 100:.10g}%"
-        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+        return as_yaml(plain)
 
 
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:

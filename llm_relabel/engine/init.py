@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from llm_relabel.config.definitions import PLACEHOLDER
+from llm_relabel.config.definitions import PLACEHOLDER, as_yaml
 from llm_relabel.config.job import DataSection, make_job
 from llm_relabel.data import Dataset, read_dataset
 from llm_relabel.data.label_shapes import list_hint, missing_hint
@@ -123,12 +121,7 @@ def _job_text(raw: Mapping[str, Any]) -> str:
                            # OPENAI_API_KEY, ANTHROPIC_API_KEY or a .env file, and a cap:
   # max_cost: 5.00         # US dollars for the whole run
 """
-    parts = [
-        yaml.safe_dump({key: raw[key]}, sort_keys=False, allow_unicode=True)
-        if key != "judge"
-        else judge
-        for key in raw
-    ]
+    parts = [as_yaml({key: raw[key]}, width=80) if key != "judge" else judge for key in raw]
     return "".join(parts)
 
 
@@ -150,4 +143,4 @@ def _labels_text(
         "# those that are right. Near-misses go under `not`. No item is shown as its own example.\n"
     )
     body = {"instruction": starter.instruction, "labels": labels}
-    return header + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=96)
+    return header + as_yaml(body, width=96)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from llm_relabel.config.definitions import LabelDefinitions, load_definitions
+from llm_relabel.config.definitions import LabelDefinitions, as_yaml, load_definitions
 from llm_relabel.config.job import Job, make_job
 from llm_relabel.errors import DefinitionsError, RunChanged, RunError, RunLocked
 from llm_relabel.files.journal import KeptJournal, write_whole
@@ -100,7 +100,7 @@ class RunFolder:
         header = "# The job as resolved. `folder` is where its relative paths start; `hashes`\n"
         header += "# says what the run was started with.\n"
         facts = {"folder": str(job.folder.resolve()), "hashes": dict(identity)}
-        tail = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
+        tail = as_yaml(facts, width=80)
         write_whole(self._definitions_path, definitions.to_yaml().encode())
         write_whole(path, (header + job.to_yaml() + tail).encode())
 
