@@ -34,6 +34,11 @@ class Measure(Protocol):
         """(...,) the measure of summed counts (..., cells); NaN where it is not defined."""
         ...
 
+    def errors(self, counts: Counts) -> NDArray[np.float64]:
+        """(items,) how far each label of these counts (items, cells) is from gold: 0 where it is
+        right, else above 0, so that a label can be nearer to gold than another wrong one."""
+        ...
+
 
 class Accuracy:
     """The share of labels that are the gold label; the cells are right and of."""
@@ -51,6 +56,9 @@ class Accuracy:
         found = np.full(of.shape, np.nan)
         np.divide(right, of, out=found, where=of > 0)
         return found
+
+    def errors(self, counts: Counts) -> NDArray[np.float64]:
+        return np.asarray(counts[:, 1] - counts[:, 0])
 
 
 def described(measure: Measure) -> dict[str, Any]:

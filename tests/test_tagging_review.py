@@ -11,7 +11,7 @@ import pytest
 from page_checks import is_light, serious_faults
 from pages import SCHEMES, WIDTHS
 from review_pages import Server, Tab
-from tagged import Tagged, entities, placed, text
+from tagged import ROWS, Tagged, entities, given, placed, text
 
 from llm_relabel.errors import DataError
 from llm_relabel.review import Questions, Review, draw_sample, export_items, import_answers
@@ -180,3 +180,29 @@ def test_json_lines_and_what_cannot_be_a_span(work: Tagged, tmp_path: Path) -> N
     for kind in ("csv", "argilla"):
         with pytest.raises(DataError, match="mark them on the page"):
             export_items(review, tmp_path / f"items.{kind}", kind)
+
+
+def test_spot_checks_choose_the_policy_and_certify(work: Tagged, tmp_path: Path) -> None:
+    """A judge that is right and that nobody believes: 40 looks tell, and the rest follows."""
+    lying = [{"id": f"i{row}", "spans": [{**span, "prob": 0.9} for span in placed(row, given(row))]}
+             for row in range(ROWS)]  # fmt: skip
+    work.write_lines("predictions.jsonl", lying)
+    work.write_job(rounds=1, output="told", detect={"quality": 0.999})
+    work.call("run", "job.yaml")
+    before = json.loads((work.folder / "told" / "summary.json").read_text())["gold"]
+    review = Review(work.folder / "told")
+    draw_sample(review, 40)
+    export_items(review, tmp_path / "items.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["answer"] = placed(int(line["id"][1:]), entities(int(line["id"][1:])))
+    work.write_lines("done.jsonl", lines)
+    import_answers(review, work.folder / "done.jsonl", "Zoë")
+    work.call("run", "job.yaml")
+    summary = json.loads((work.folder / "told" / "summary.json").read_text())
+    assert summary["gold"]["labels_after"] > before["labels_after"]
+    assert summary["gold"]["labels_after"] > 0.98
+    checks = summary["spot_checks"]
+    assert checks["estimates"][checks["policy"]] == max(checks["estimates"].values())
+    assert checks["certificate"]["label_accuracy"]["low"] > 0.7
+    assert "spot-check" in work.call("report", "told").lower()

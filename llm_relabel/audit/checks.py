@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.agreement.intervals import LEVEL, Figure
+from llm_relabel.measure import Measure
 from llm_relabel.units import Labels, LabelValue, column, differs
 
 FOLDS = 4
@@ -39,6 +40,11 @@ class Audits:
     def right(self, labels: Labels) -> Values:
         """(n,) 1 where `labels` (of all rows) are the audited label, else 0."""
         return np.asarray(~differs(labels[self.rows], self.truth), dtype=np.float64)
+
+    def score(self, labels: Labels, measure: Measure) -> Values:
+        """(n,) how near `labels` (of all rows) are to the audited ones, 1 where they are right;
+        HIGHER is better. Where a label is right or wrong and nothing else, this is `right`."""
+        return 1 - measure.errors(measure.counts(labels[self.rows], self.truth))
 
     def people(self, chosen: NDArray[np.bool_]) -> dict[int, LabelValue]:
         """The audited labels of the chosen audits, by row."""

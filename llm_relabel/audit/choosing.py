@@ -13,6 +13,7 @@ from llm_relabel.agreement.intervals import lower_bounds
 from llm_relabel.agreement.paired import mcnemar
 from llm_relabel.audit.candidates import AuditEvidence
 from llm_relabel.audit.checks import FOLDS, Audits, Values
+from llm_relabel.measure import Measure
 from llm_relabel.tasks import is_one_choice
 from llm_relabel.units import Labels, differs, has_label
 
@@ -27,8 +28,8 @@ Mask = NDArray[np.bool_]
 class Choice:
     """What the audits chose. `labels` are final, `rejected` (rows,) marks changes held back.
 
-    `estimates` is each policy's accuracy on all rows, cross-fitted and gated; `p` is McNemar's
-    exact p-value of the chosen policy against keeping the given labels; `gate` says for each
+    `estimates` is each policy's measure (accuracy, ...) on all rows, cross-fitted and gated; `p` is
+    McNemar's exact p-value of the chosen policy against keeping the given labels; `gate` says for each
     group of changes what the audits showed. `right` (n,) is whether each audit found the label
     right that the same procedure gave without that audit: it certifies. `right_as_chosen` (n,)
     lets each audit have its part in the choice and the gate. `without_spot_checks` (n,) are
@@ -47,12 +48,22 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class _Old:
+    """(n,) whether the given labels of the audits are right, and how near they are to the truth."""
+
+    right: Values
+    score: Values
+
+
+@dataclass(frozen=True)
 class _Seen:
     """One policy as the audits see it, learned without each audit: its label, whether that is
-    right, and the group of its change, -1 where nothing changes. All of n rows."""
+    right, how near it is to the truth, and the group of its change, -1 where nothing changes. All
+    of n rows."""
 
     labels: Labels
     right: Values
+    score: Values
     group: NDArray[np.int64]
 
 
@@ -62,13 +73,21 @@ def choose(
 ) -> Choice:  # fmt: skip
     """Choose among all policies (`auto`) or gate one of them, by cross-fitted audits."""
     task, given = evidence.task, evidence.given
-    old = audits.right(given)
+    old = _Old(audits.right(given), audits.score(given, task.measure))
     seen = _cross_fitted(evidence, audits, seed)
     names = [policy] if policy != "auto" else list(seen)
     gate = _Gate(task.names, old, min_precision, gated=gated)
-    with_all = {name: _gated(seen[name], gate.passes(seen[name]), old) for name in names}
-    estimates = {name: audits.mean(right) for name, right in with_all.items()}
-    final = max(names, key=lambda name: estimates[name])
+    open_ = {name: gate.passes(seen[name]) for name in names}
+    with_all = {name: _gated(seen[name], open_[name], old.right) for name in names}
+    scores = {name: _gated_score(seen[name], open_[name], old.score) for name in names}
+    estimates = {
+        name: audits.mean(with_all[name])
+        if task.measure.proportion
+        else _measured(audits, task.measure, _applied(seen[name], open_[name], given, audits))
+        for name in names
+    }
+    near = {name: audits.mean(score) for name, score in scores.items()}
+    final = max(names, key=lambda name: near[name])
     everyone = np.ones(len(audits), dtype=np.bool_)
     labels = evidence.candidates(audits.people(everyone))[final]
     group = _groups(evidence, labels)
@@ -80,17 +99,15 @@ def choose(
         labels=labels,
         rejected=rejected,
         estimates=estimates,
-        p=mcnemar(int((right > old).sum()), int((right < old).sum())),
+        p=mcnemar(int((scores[final] > old.score).sum()), int((scores[final] < old.score).sum())),
         gate=gate.told(seen[final]) if gated else [],
         right=_without_itself(audits, gate, [seen[name] for name in names], old),
         right_as_chosen=right,
-        without_spot_checks=_without_spot_checks(
-            seen[final], gate.passes(seen[final]), given, audits
-        ),
+        without_spot_checks=_applied(seen[final], gate.passes(seen[final]), given, audits),
     )
 
 
-def _without_itself(audits: Audits, gate: _Gate, policies: Sequence[_Seen], old: Values) -> Values:
+def _without_itself(audits: Audits, gate: _Gate, policies: Sequence[_Seen], old: _Old) -> Values:
     """(n,) whether each audit's label is right where the other audits choose and gate.
 
     Without one audit only the gate of its own group and the mean of its own stratum can be other
@@ -100,8 +117,9 @@ def _without_itself(audits: Audits, gate: _Gate, policies: Sequence[_Seen], old:
     places = np.arange(len(audits))
     for seen in policies:
         patterns, which = np.unique(gate.passes_without_each(seen), axis=0, return_inverse=True)
-        right = np.stack([_gated(seen, passes, old) for passes in patterns])
-        mean = audits.means_without_each(right, which.reshape(-1))
+        right = np.stack([_gated(seen, passes, old.right) for passes in patterns])
+        score = np.stack([_gated_score(seen, passes, old.score) for passes in patterns])
+        mean = audits.means_without_each(score, which.reshape(-1))
         better = mean > best
         best[better] = mean[better]
         found[better] = right[which.reshape(-1), places][better]
@@ -113,10 +131,21 @@ def _gated(seen: _Seen, passes: Mask, old: Values) -> Values:
     return np.where((seen.group < 0) | passes[seen.group], seen.right, old)
 
 
-def _without_spot_checks(seen: _Seen, passes: Mask, given: Labels, audits: Audits) -> Labels:
+def _gated_score(seen: _Seen, passes: Mask, old: Values) -> Values:
+    """(n,) how near the label is to the truth that the gate leaves."""
+    return np.where((seen.group < 0) | passes[seen.group], seen.score, old)
+
+
+def _applied(seen: _Seen, passes: Mask, given: Labels, audits: Audits) -> Labels:
     """The labels of the audited rows that the gate leaves, learned without each."""
     applied = (seen.group < 0) | passes[seen.group]
     return np.where(applied, seen.labels, given[audits.rows])
+
+
+def _measured(audits: Audits, measure: Measure, labels: Labels) -> float:
+    """The task's measure of the audited rows' labels, each standing for as many rows as it does."""
+    counts = measure.counts(labels, audits.truth)
+    return float(measure.value(audits.weights @ counts))
 
 
 def _cross_fitted(evidence: AuditEvidence, audits: Audits, seed: int) -> dict[str, _Seen]:
@@ -129,28 +158,30 @@ def _cross_fitted(evidence: AuditEvidence, audits: Audits, seed: int) -> dict[st
             each = seen.setdefault(name, _nothing_seen(evidence.given, audits))
             each.labels[held] = labels[rows[held]]
             each.right[held] = audits.right(labels)[held]
+            each.score[held] = audits.score(labels, evidence.task.measure)[held]
             each.group[held] = _groups(evidence, labels)[rows[held]]
     return seen
 
 
 def _nothing_seen(given: Labels, audits: Audits) -> _Seen:
     rows = audits.rows
-    return _Seen(given[rows], np.zeros(len(rows)), np.full(len(rows), -1, dtype=np.int64))
+    nothing = np.zeros(len(rows))
+    return _Seen(given[rows], nothing, nothing.copy(), np.full(len(rows), -1, dtype=np.int64))
 
 
 class _Gate:
     """Which groups of changes are proved.
 
     A group is the changes to one label (where items have several units: all changes together). It
-    passes where
-    the one-sided 95% bound of P(new right | exactly one of old and new is right) is above a
-    half: by its own audits where there are enough, otherwise by those of all changes. With
-    `min_precision` the bound of P(new right) must reach that, too. A label where none was cannot
-    do harm, and is in no group.
+    passes where the one-sided 95% bound of P(new nearer to the truth | one of old and new is
+    nearer) is above a half; where labels are right or wrong, that is P(new right | exactly one of
+    the two is right). It goes by its own audits where there are enough, otherwise by those of all
+    changes. With `min_precision` the bound of P(new right) must reach that, too. A label where none
+    was cannot do harm, and is in no group.
     """
 
     def __init__(
-        self, names: Sequence[str], old: Values, min_precision: float | None, *, gated: bool
+        self, names: Sequence[str], old: _Old, min_precision: float | None, *, gated: bool
     ) -> None:
         self._names = names
         self._old = old
@@ -176,9 +207,10 @@ class _Gate:
         return [self._told(name, each) for name, each in [*groups, ("any label", counts.sum(0))]]
 
     def _kinds(self, seen: _Seen) -> NDArray[np.int64]:
-        """(n, 4): each audit as one of: audited, right now, fixed, broken."""
-        right, old = seen.right, self._old
-        return np.stack([np.ones_like(right), right, right > old, right < old], axis=1).astype(int)
+        """(n, 4): each audit as one of: audited, right now, nearer to the truth, further off."""
+        right, score, old = seen.right, seen.score, self._old.score
+        each = [np.ones_like(right), right, score > old, score < old]
+        return np.stack(each, axis=1).astype(int)
 
     def _counts(self, seen: _Seen) -> NDArray[np.int64]:
         """(groups, 4): the sums of `_kinds` over each group's changes."""

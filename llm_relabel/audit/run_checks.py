@@ -136,6 +136,7 @@ def decide_by(
     )
     choice = choose(
         evidence, audits, policy=section.policy, min_precision=section.min_precision,
+        gated=prepared.task.proves_changes or section.min_precision is not None,
         seed=prepared.job.seed,
     )  # fmt: skip
     facts = replace(

@@ -32,3 +32,7 @@ class SpanF1:
         found = np.full(right.shape, np.nan)
         np.divide(2 * right, told + true, out=found, where=told + true > 0)
         return found
+
+    def errors(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(items,) missing and spurious spans."""
+        return np.asarray(counts[:, 1] + counts[:, 2] - 2 * counts[:, 0])

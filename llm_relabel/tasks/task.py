@@ -115,6 +115,9 @@ class Task(Protocol):
     """How good labels are against gold."""
     widget: Literal["choices", "spans"]
     """How people give a label: they choose among the names, or mark spans of the text."""
+    proves_changes: bool
+    """Whether spot-checks hold back changes that they do not prove to be better, or only choose
+    the policy, keeping all labels among them. `decide.min_precision` holds back in any case."""
     answer_tokens: int
     """About how many tokens a judge's answer has."""
     unit_note: str | None

@@ -66,6 +66,9 @@ class AbsoluteError:
         np.divide(-off, of, out=found, where=of > 0)
         return found
 
+    def errors(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        return counts[:, 0]
+
 
 class Ratings:
     """The task."""
@@ -76,6 +79,7 @@ class Ratings:
     template = str(Path(__file__).with_name("ratings.jinja"))
     embedded_judge = None
     weighs_sides = True
+    proves_changes = True
     answer_tokens = 80
     unit_note = None
     widget: Literal["choices", "spans"] = "choices"
