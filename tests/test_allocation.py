@@ -263,7 +263,7 @@ def test_the_gain_is_what_would_be_mended_on_average(case: Any) -> None:
 
     silent = np.zeros(1, dtype=bool)
     beliefs = Beliefs(
-        task, task.units({"given": one(now)}), one(int(q.argmax())),
+        task, task.units({"given": one(now)}), one(int(q.argmax())), one(int(q.argmax())),
         q[None].astype(np.float32), silent, silent, (), {},
         ({"j, blind": (matrix, 3.0)},), 1.0, (),
     )  # fmt: skip

@@ -18,7 +18,16 @@ from llm_relabel.tasks import Task, is_one_choice, labels_of
 from llm_relabel.units import SILENT, Labels, LabelValue, column_of, differs, has_label
 
 # In this order an equal estimate is settled: what weighs all evidence, first.
-ORDER = ("fuse", "fuse doubted", "pool", "agree", "replace", "replace doubted", "keep")
+ORDER = (
+    "fuse",
+    "fuse boldly",
+    "fuse doubted",
+    "pool",
+    "agree",
+    "replace",
+    "replace doubted",
+    "keep",
+)
 PRIOR_WEIGHT = 0.8  # of each source in the pool, before any audit
 PRIOR_AUDITS = 0.3  # what that prior counts
 FEWEST_TO_FIT = 10
@@ -50,7 +59,8 @@ class AuditEvidence:
         given, verdicts = self.given, self._verdicts
         spoken, unlabeled = has_label(verdicts), ~has_label(given)
         some = {name: self.of_doubted(each) for name, each in self.said.items()}
-        fused = believe(self.predicted, self.said, people).labels
+        beliefs = believe(self.predicted, self.said, people)
+        fused = beliefs.labels
         judged = np.zeros(len(self.doubted), dtype=np.bool_)
         for each in self.said.values():
             judged[list(each.answers)] = True
@@ -60,6 +70,8 @@ class AuditEvidence:
             "agree": self._agreed,
             "fuse": np.where(judged | unlabeled, fused, given),
         }
+        if self.task.careful:
+            found["fuse boldly"] = np.where(judged | unlabeled, beliefs.bold, given)
         if (judged & ~self.doubted).any():
             fewer = believe(self.predicted, some, people).labels
             found["replace doubted"] = np.where(spoken & self.doubted, verdicts, given)

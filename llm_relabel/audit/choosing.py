@@ -29,8 +29,8 @@ class Choice:
     """What the audits chose. `labels` are final, `rejected` (rows,) marks changes held back.
 
     `estimates` is each policy's measure (accuracy, ...) on all rows, cross-fitted and gated; `p` is
-    McNemar's exact p-value of the chosen policy against keeping the given labels; `gate` says for each
-    group of changes what the audits showed. `right` (n,) is whether each audit found the label
+    McNemar's exact p-value of the chosen policy against keeping the given labels; `gate` says for
+    each group of changes what the audits showed. `right` (n,) is whether each audit found the label
     right that the same procedure gave without that audit: it certifies. `right_as_chosen` (n,)
     lets each audit have its part in the choice and the gate. `without_spot_checks` (n,) are
     the labels that the audited rows would have if people had not answered on them.

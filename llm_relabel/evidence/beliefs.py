@@ -22,7 +22,7 @@ from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.evidence.views import CURRENT_SIDE, leaned, weigh
 from llm_relabel.files.journal import write_whole
 from llm_relabel.records import Verdict
-from llm_relabel.tasks import Task, labels_of
+from llm_relabel.tasks import Task, labels_carefully, labels_of
 from llm_relabel.units import (
     Codes,
     Labels,
@@ -54,7 +54,8 @@ class JudgeVotes:
 
 @dataclass(frozen=True)
 class Beliefs:
-    """`labels` (rows,) is what the evidence together says, `probs` how much it believes.
+    """`labels` (rows,) is what the evidence together says, `probs` how much it believes. `bold` is
+    the same without a task's care for given labels.
 
     `probs` is (units, K): each unit's distribution over the values of its kind. `judged` (rows,)
     says whether any judge was asked, `silent` whether none of those gave an answer. `judge_labels`
@@ -66,6 +67,7 @@ class Beliefs:
     task: Task
     units: Units
     labels: Labels
+    bold: Labels
     probs: NDArray[np.float32]
     judged: NDArray[np.bool_]
     silent: NDArray[np.bool_]
@@ -157,8 +159,10 @@ def believe(
     posterior = fused.posterior
     if weighed.lean is not None:
         posterior = leaned(posterior, codes[GIVEN], verdict_codes, weighed.lean)
-    labels = labels_of(task, units, posterior)
-    labels[has_label(checked)] = checked[has_label(checked)]
+    bold = labels_of(task, units, posterior)
+    labels = labels_carefully(task, units, posterior, codes[GIVEN]) if task.careful else bold
+    for found in (labels, bold):
+        found[has_label(checked)] = checked[has_label(checked)]
     spoke = {name: float(has_label(each).sum()) for name, each in sources.items()}
     accuracy = {
         name: _accuracy(units, posterior, codes[name]) for name, count in spoke.items() if count
@@ -179,6 +183,7 @@ def believe(
         task=task,
         units=units,
         labels=labels,
+        bold=bold,
         probs=posterior,
         judged=judged,
         silent=silent,

@@ -21,6 +21,7 @@ WAYS = {
     "replace doubted": "following the judge on doubtful rows",
     "agree": "following the judge where the small model agrees",
     "fuse": "weighing all evidence",
+    "fuse boldly": "weighing all evidence, given labels like any other",
     "fuse doubted": "weighing all evidence on doubtful rows",
     "pool": "weights fitted to the spot-checks",
 }

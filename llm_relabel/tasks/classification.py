@@ -65,6 +65,7 @@ class Classification:
     measure = Accuracy()
     widget: Literal["choices", "spans"] = "choices"
     weighs_sides = True
+    careful = 0.0
     proves_changes = True
     answer_tokens = 80  # a short rationale, a label, a confidence
     embedded_judge = "llm_relabel.judge.without_llm.embedded:EmbeddedJudge"

@@ -27,6 +27,7 @@ from llm_relabel.models.model import Predictions, SmallModel
 from llm_relabel.records import Item
 from llm_relabel.units import (
     ITEM,
+    SILENT,
     Codes,
     Kind,
     Labels,
@@ -115,6 +116,9 @@ class Task(Protocol):
     """How good labels are against gold."""
     widget: Literal["choices", "spans"]
     """How people give a label: they choose among the names, or mark spans of the text."""
+    careful: float
+    """How much the evidence must believe in a unit's new value before it takes the place of a given
+    one, in 0..1, where no spot-check has been made; 0: more than in any other."""
     proves_changes: bool
     """Whether spot-checks hold back changes that they do not prove to be better, or only choose
     the policy, keeping all labels among them. `decide.min_precision` holds back in any case."""
@@ -252,6 +256,17 @@ def whole_item(task: Task) -> str:
 def labels_of(task: Task, units: Units, beliefs: NDArray[np.float32]) -> Labels:
     """(rows,) the labels that are believed most; `beliefs` (units, K)."""
     return task.labels(units, best(beliefs), beliefs.max(axis=1))
+
+
+def labels_carefully(
+    task: Task, units: Units, beliefs: NDArray[np.float32], given: Codes
+) -> Labels:
+    """(rows,) the labels that are believed most, but for units with a `given` code (units,) whose
+    best other value is not believed more than the task's `careful`."""
+    codes = best(beliefs)
+    kept = (given != SILENT) & (beliefs.max(axis=1) <= task.careful)
+    codes = np.where(kept, given, codes).astype(np.int32)
+    return task.labels(units, codes, beliefs[np.arange(len(codes)), codes])
 
 
 def by_name(task: Task, label: LabelValue) -> Any:

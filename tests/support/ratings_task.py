@@ -80,6 +80,7 @@ class Ratings:
     embedded_judge = None
     weighs_sides = True
     proves_changes = True
+    careful = 0.0
     answer_tokens = 80
     unit_note = None
     widget: Literal["choices", "spans"] = "choices"
