@@ -19,10 +19,10 @@ beside `one model`, the same without them: a fifth of the 30% is then drawn at r
 take for an entity alike need not be one: so `fuse` changes a given label only where the evidence
 believes in the other to more than .85. `fuse boldly` is without that care.
 
-What was chosen on what: the .85 on finer_ord, seed 0, with its own labels and with gold of which 5%,
-10% and 20% was damaged (of .75, .8, .85, .9); HIDDEN, the rates and the epochs of the tagger on
-finer_ord, seed 0; POSSIBLE (.02 of .02, .05, .15) on finer_ord, seed 0, with its recorded judges. hausa_ner and the
-other seeds had no part in any of it.
+What was chosen on what: the .85 on finer_ord, seed 0, with its own labels and with gold of which
+5%, 10% and 20% was damaged (of .75, .8, .85, .9); HIDDEN, the rates and the epochs of the tagger on
+finer_ord, seed 0; POSSIBLE (.02 of .02, .05, .15) there, too, with its recorded judges. hausa_ner
+and the other seeds had no part in any of it.
 """
 
 from __future__ import annotations
@@ -294,7 +294,7 @@ def both_sides(
 
 
 def better(case: Case, wrong: float) -> Case:
-    """The same set with good labels: gold, of whose spans so many are missing or of another type."""
+    """The same set with good labels: gold, so many of its spans missing or of another type."""
     rng, names = random.Random(f"{case.name} {wrong}"), case.task.names
     given = []
     for gold in case.gold.tolist():
