@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kills import killed_after
 from loopback import LoopbackServer, Received
 from tagged import ROWS, Tagged, as_doccano, entities, given, tags, text
 
@@ -71,6 +72,9 @@ def test_recorded_tags_from_plan_to_rollback(work: Tagged) -> None:
     assert kinds["spurious", "LOC"]["before"] > kinds["spurious", "LOC"]["after"]
     assert "## Kinds of errors" in shown
     assert "Kinds of errors" in (work.run_folder / "report.html").read_text()
+    page = (work.run_folder / "report.html").read_text()
+    assert '<mark class="gone">in</mark>' in page
+    assert re.search(r'<mark class="came">[\w ]+</mark>', page)
     sheet = (work.run_folder / "changes.csv").read_text(encoding="utf-8-sig")
     assert "LOC" in sheet
     assert "no entity" in sheet
@@ -98,6 +102,20 @@ def test_a_language_model_names_entities(
     schema = asked.schema
     assert schema is not None
     assert "entities" in json.dumps(schema)
+
+
+def test_killed_it_goes_on_to_the_same_labels(work: Tagged) -> None:
+    with LoopbackServer(perfect, latency=0.05) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url, "concurrency": 2}
+        work.write_job(judge=judge)
+        assert sum(killed_after(work, server, 4) for _ in range(2)) >= 1
+        assert work.run("run", "job.yaml").returncode == 0
+        resumed = (work.run_folder / "dataset.jsonl").read_bytes()
+        asked = len(server.requests)
+        work.write_job(judge={**judge, "cache": False}, output="undisturbed")
+        assert work.run("run", "job.yaml").returncode == 0
+        assert asked <= len(server.requests) - asked + 2 * 2  # those in flight at the kills
+        assert (work.folder / "undisturbed" / "dataset.jsonl").read_bytes() == resumed
 
 
 HOSTILE = {

@@ -89,6 +89,13 @@ def _change(read: RunRead, line: Line) -> dict[str, Any]:
         "text": read.texts.get(line["id"], ""),
         "why": _cut(str(line["why"])),
     }
+    if read.task.widget == "spans":
+        words = str(line["unit"]).partition(" ")[2]
+        before, found, after = shown["text"].partition(words) if words else ("", "", "")
+        if found:
+            # Of equal words the first may be meant or another: the text may be cut before it.
+            gone = "gone" if line["new"] is None else "came"
+            shown["marked"] = {"before": before, "words": words, "after": after, "as": gone}
     if read.gold is not None:
         shown["against_gold"] = _against_gold(read, line)
     return shown
