@@ -229,6 +229,63 @@ def test_conll_of_two_columns_with_comments(tmp_path: Path, join: str) -> None:
         read(path, text="tokens", label="ner_tags")
 
 
+# spaCy
+
+
+def docbin(path: Path, *docs: tuple[str, list[tuple[int, int, str]] | None], **options: Any) -> Path:
+    spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
+    blank = spacy.blank("en")
+    found = spacy.tokens.DocBin(store_user_data=True, **options)
+    for text, ents in docs:
+        doc = blank(text)
+        if ents is not None:
+            doc.set_ents([doc.char_span(*each) for each in ents])
+        doc.user_data["seen"] = text[:3]
+        doc.spans["parts"] = [doc[0:1]] if len(doc) else []
+        found.add(doc)
+    found.to_disk(path)
+    return path
+
+
+def opened(path: Path) -> list[Any]:
+    import spacy
+
+    return list(spacy.tokens.DocBin().from_disk(path).get_docs(spacy.blank("en").vocab))
+
+
+def test_a_docbin_is_read_and_written_back(tmp_path: Path) -> None:
+    first = "Ann didn't  see \U0001f600 Bob in New York.\nOk"
+    path = docbin(
+        tmp_path / "a.spacy", (first, [(0, 3, "PER"), (25, 33, "LOC")]), ("nobody looked", None),
+        ("", None), ("It rains in Rome", []),
+    )  # fmt: skip
+    data = read(path, text="tokens", label="ner_tags")
+    assert data.text.to_pylist()[1:] == ["nobody looked", "", "It rains in Rome"]
+    words = data.text[0].as_py()
+    assert [words[a:b] for a, b, _ in places(data)[0]] == ["Ann", "New York"]
+    assert places(data)[1:] == [None, None, []]
+    assert data.write(tmp_path / "out", "same", {}).read_bytes() == path.read_bytes()
+    at = words.index("Bob")
+    new = [span(words, 0, 3, "PER"), span(words, at, at + 3, "PER")]
+    out = data.write(tmp_path / "out", "new", {0: new, 3: [span("It rains in Rome", 12, 16, "LOC")]})
+    docs, before = opened(out), opened(path)
+    assert [[(e.text, e.label_) for e in doc.ents] for doc in docs] == [
+        [("Ann", "PER"), ("Bob", "PER")], [], [], [("Rome", "LOC")],
+    ]  # fmt: skip
+    for doc, old in zip(docs, before, strict=True):
+        assert (doc.text, doc.user_data, list(doc.spans)) == (old.text, old.user_data, ["parts"])
+    assert not any(token.ent_iob for token in docs[1])
+
+
+def test_a_docbin_without_entities_or_that_is_none(tmp_path: Path) -> None:
+    path = docbin(tmp_path / "a.spacy", ("Ann", []), attrs=["LEMMA"])
+    with pytest.raises(DataError, match="keeps no entities"):
+        read(path, text="tokens", label="ner_tags")
+    path.write_bytes(b"no such thing")
+    with pytest.raises(DataError, match="no DocBin of spaCy"):
+        read(path, text="tokens", label="ner_tags")
+
+
 # Offsets
 
 SMILE = "Hi \U0001f600 Zoë from Köln"

@@ -17,7 +17,7 @@ from llm_relabel.registry import TASKS
 # Text formats, which may also be packed.
 CONLL_SUFFIXES = (".conll", ".iob", ".iob2", ".bio")
 PACKED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", *CONLL_SUFFIXES)
-FILE_SUFFIXES = (*PACKED_SUFFIXES, ".parquet", ".xlsx")
+FILE_SUFFIXES = (*PACKED_SUFFIXES, ".parquet", ".spacy", ".xlsx")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -25,8 +25,8 @@ class DataSection(Section):
     """Where the dataset is and which columns mean what."""
 
     path: str = Field(min_length=1)
-    """The dataset: a `.jsonl`, `.json`, `.csv`, `.tsv`, `.conll`, `.parquet` or `.xlsx` file, a
-    folder that `datasets` saved, or a Hugging Face name."""
+    """The dataset: a `.jsonl`, `.json`, `.csv`, `.tsv`, `.conll`, `.spacy`, `.parquet` or `.xlsx`
+    file, a folder that `datasets` saved, or a Hugging Face name."""
     text: tuple[str, ...] = Field(min_length=1)
     """The column to read, or several that are read together. A row without text stays as it is,
     and is counted."""

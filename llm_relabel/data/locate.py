@@ -51,6 +51,10 @@ def _file(path: Path, section: DataSection) -> Source:
         return ConllFile(path, section.encoding)
     if suffix in (".csv", ".tsv"):
         return CsvFile(path, section)
+    if suffix == ".spacy":
+        from llm_relabel.data.docbin_files import DocBinFile
+
+        return DocBinFile(path)
     if suffix == ".xlsx":
         from llm_relabel.data.xlsx_files import XlsxFile
 
