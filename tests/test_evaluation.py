@@ -110,6 +110,44 @@ def test_abstained_and_failed_stand_beside_both_readings(work: toy.Work, gold: P
     assert found["accuracy"]["answered_only"]["value"] == 1.0
 
 
+def test_a_bundled_form_of_the_prompt_is_tried_by_its_name(work: toy.Work, gold: Path) -> None:
+    def short_only(received: Received) -> dict[str, Any]:
+        assert received.schema is not None
+        row = row_of(received.user)
+        if "rationale" in received.schema["properties"]:
+            return answer(toy.truth(row + row % 2))
+        return {"label": toy.truth(row), "confidence": 0.9}
+
+    with LoopbackServer(answer=short_only) as server:
+        work.llm(server.openai_url)
+        done = work.run("eval", str(work.job), "--gold", str(gold), "--prompt", "short")
+        assert done.returncode == 0, done.stderr
+        assert right_of(figures_of(work), "openai/toy, short") == 1.0
+        refused = work.run("eval", str(work.job), "--gold", str(gold), "--prompt", "shart")
+    assert refused.returncode == 2
+    assert "bundled form short" in refused.stderr
+    assert "did you mean 'short'" in refused.stderr
+
+
+def test_a_template_may_ask_for_the_label_first(work: toy.Work, gold: Path) -> None:
+    source = (Path(lr.__file__).parent.parent / "prompts" / "classification.jinja").read_text()
+    first = work.folder / "first.jinja"
+    first.write_text('{% set answer = "label_first" %}' + source)
+
+    def said(received: Received) -> dict[str, Any]:
+        assert received.schema is not None
+        assert list(received.schema["properties"]) == ["label", "confidence", "rationale"]
+        return answer(toy.truth(row_of(received.user)))
+
+    with LoopbackServer(answer=said) as server:
+        work.llm(server.openai_url, template=str(first))
+        assert work.run("eval", str(work.job), "--gold", str(gold)).returncode == 0
+        first.write_text('{% set answer = "essay" %}' + source)
+        done = work.run("eval", str(work.job), "--gold", str(gold))
+    assert done.returncode == 2
+    assert "knows label_first, label_only" in done.stderr
+
+
 def test_prompts_and_definitions_are_compared(work: toy.Work, gold: Path) -> None:
     template = (Path(lr.__file__).parent.parent / "prompts" / "classification.jinja").read_text()
     (work.folder / "terse.jinja").write_text(template.replace("You check", "TERSE. You check"))

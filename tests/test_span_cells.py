@@ -232,7 +232,9 @@ def test_conll_of_two_columns_with_comments(tmp_path: Path, join: str) -> None:
 # spaCy
 
 
-def docbin(path: Path, *docs: tuple[str, list[tuple[int, int, str]] | None], **options: Any) -> Path:
+def docbin(
+    path: Path, *docs: tuple[str, list[tuple[int, int, str]] | None], **options: Any
+) -> Path:
     spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
     blank = spacy.blank("en")
     found = spacy.tokens.DocBin(store_user_data=True, **options)
@@ -267,7 +269,9 @@ def test_a_docbin_is_read_and_written_back(tmp_path: Path) -> None:
     assert data.write(tmp_path / "out", "same", {}).read_bytes() == path.read_bytes()
     at = words.index("Bob")
     new = [span(words, 0, 3, "PER"), span(words, at, at + 3, "PER")]
-    out = data.write(tmp_path / "out", "new", {0: new, 3: [span("It rains in Rome", 12, 16, "LOC")]})
+    out = data.write(
+        tmp_path / "out", "new", {0: new, 3: [span("It rains in Rome", 12, 16, "LOC")]}
+    )
     docs, before = opened(out), opened(path)
     assert [[(e.text, e.label_) for e in doc.ents] for doc in docs] == [
         [("Ann", "PER"), ("Bob", "PER")], [], [], [("Rome", "LOC")],

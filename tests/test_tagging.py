@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 from kills import killed_after
 from loopback import LoopbackServer, Received
 from tagged import ROWS, Tagged, as_doccano, entities, given, tags, text
+
+from llm_relabel.data.spans import Span
+from llm_relabel.records import Item
+from llm_relabel.tasks.spans import marked_spans
 
 
 @pytest.fixture
@@ -102,6 +108,72 @@ def test_a_language_model_names_entities(
     schema = asked.schema
     assert schema is not None
     assert "entities" in json.dumps(schema)
+
+
+def inline(received: Received) -> dict[str, object]:
+    marked = text(row_of(received))
+    for words, kind in entities(row_of(received)):
+        marked = marked.replace(f" {words} ", f" <{kind}>{words}</{kind}> ", 1)
+    return {"rationale": "r", "verdict": "decided", "marked": marked, "confidence": 0.9}
+
+
+def test_a_judge_may_answer_with_the_marked_text(work: Tagged) -> None:
+    with LoopbackServer(inline) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url, "template": "inline"}
+        work.write_job(judge=judge)
+        check(work, work.call("run", "job.yaml"))
+    asked = server.requests[0]
+    assert asked.schema is not None
+    assert "marked" in asked.schema["properties"]
+    assert "entities" not in asked.schema["properties"]
+    assert "<LOC>...</LOC>" in asked.body["messages"][0]["content"]
+
+
+WRONG_MARKS = {
+    "other words": ("lives", "lived", "copy the text exactly"),
+    "cut off": (" .", "", "copy the whole text"),
+    "not closed": ("number", "<PER>number", "is not closed|is not where one can be"),
+    "nested": ("number", "<PER><LOC>number</LOC></PER>", "none lies in another"),
+    "half a word": ("number", "<PER>num</PER>ber", "inside a word"),
+    "nothing": ("number", "<PER></PER>number", "inside a word"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_MARKS)
+def test_a_marked_text_that_cannot_be_is_asked_again(work: Tagged, kind: str) -> None:
+    old, new, told = WRONG_MARKS[kind]
+
+    def once_wrong(received: Received) -> dict[str, object]:
+        said = inline(received)
+        if any("cannot be used" in str(each["content"]) for each in received.body["messages"]):
+            return said
+        return {**said, "marked": str(said["marked"]).replace(old, new)}
+
+    with LoopbackServer(once_wrong) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url, "template": "inline"}
+        work.write_job(judge=judge)
+        check(work, work.call("run", "job.yaml"))
+    again = [each for each in server.requests if len(each.body["messages"]) > 2]
+    assert re.search(told, str(again[0].body["messages"][-1]["content"]))
+
+
+@given_any(words=st.lists(st.sampled_from(["Rome", "<PER>", "</PER>", "a b", "Zoë", "🙂", "-"])),
+           gap=st.sampled_from([" ", "  ", "\n"]), chosen=st.integers(0, 9))  # fmt: skip
+def test_marks_are_found_again_whatever_the_text_holds(
+    words: list[str], gap: str, chosen: int
+) -> None:
+    whole = gap.join(words)
+    item = Item("i", 0, {"text": whole})
+    chosen = min(chosen, len(words) - 1)
+    start = len(gap.join(words[:chosen])) + (len(gap) if chosen > 0 else 0)
+    named = words[chosen] if words else ""
+    plain = "<" not in named and named != ""
+    marked = whole
+    if plain:
+        end = start + len(named)
+        marked = f"{whole[:start]}<LOC>{named}</LOC>{whole[end:]}"
+    found, _ = marked_spans(item, marked, {"PER": "PER", "LOC": "LOC"})
+    assert found == ([Span(start, start + len(named), "LOC", named)] if plain else [])
 
 
 def test_killed_it_goes_on_to_the_same_labels(work: Tagged) -> None:

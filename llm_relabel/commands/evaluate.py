@@ -14,7 +14,8 @@ from llm_relabel.commands.saying import say
 @click.option("--recorded", multiple=True, help="A file of answers collected elsewhere.")
 @click.option(
     "--prompt", "prompts", multiple=True,
-    help="A template (.jinja) or label definitions (.yaml) to try beside the job's own.",
+    help="A template (.jinja, or the name of a bundled form) or label definitions (.yaml) to try "
+    "beside the job's own.",
 )  # fmt: skip
 @click.option(
     "--anchoring", type=click.IntRange(min=1), metavar="N", default=None,

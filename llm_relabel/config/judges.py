@@ -154,7 +154,9 @@ class JudgeSection(JudgeMember):
     """`referenced` shows the current label and the prediction, as neutral, shuffled candidates;
     `blind` shows neither."""
     template: str | None = None
-    """A prompt template of your own (`.jinja`) instead of the task's."""
+    """A prompt template of your own (`.jinja`) instead of the task's, or a bundled form by name:
+    `short` (classification, for small models: no rationale), `inline` (tagging: the answer is the
+    text with tags)."""
     max_item_tokens: int = Field(default=8000, ge=100)
     """Of a longer item the judge sees head and tail, and how much is missing."""
     deadline: float | None = Field(default=None, gt=0)

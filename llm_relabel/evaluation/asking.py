@@ -98,12 +98,14 @@ def _further(model: str, members: Sequence[JudgeMember]) -> JudgeMember:
 
 
 def variant_of(base: Variant, path: Path, name: str) -> Variant:
-    """The job with another prompt template (`.jinja`) or other definitions (`.yaml`).
+    """The job with another prompt template (`.jinja`, or the name of a bundled form) or other
+    definitions (`.yaml`).
 
     Raises JobError or DefinitionsError.
     """
-    job, path = base.prepared.job, path.resolve()
-    if path.suffix in (".jinja", ".j2"):
+    job, bundled = base.prepared.job, not path.suffix and not path.exists()
+    path = path if bundled else path.resolve()
+    if bundled or path.suffix in (".jinja", ".j2"):
         judge = job.judge.model_copy(update={"template": str(path)})
         return Variant(name, prepare(job.model_copy(update={"judge": judge})), base.predicted)
     if path.suffix not in (".yaml", ".yml"):

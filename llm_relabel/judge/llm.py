@@ -101,7 +101,7 @@ class LLMJudge:
         self._prompts = prompts
         self._cache = cache
         in_words = member.structured_output == "prompt"
-        self._schema = None if in_words else task.answer_schema(full=member.provider == "hf")
+        self._schema = None if in_words else prompts.answer_schema(full=member.provider == "hf")
         self._params = sampling_params(member, sampled=sampled)
         self._provider = provider
         self._metered = MeteredProvider(provider, member, prices, budget)

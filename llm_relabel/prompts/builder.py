@@ -15,7 +15,7 @@ import jinja2.sandbox
 
 from llm_relabel.config.job import Job
 from llm_relabel.config.judges import JudgeMember
-from llm_relabel.errors import JobError
+from llm_relabel.errors import JobError, nearest
 from llm_relabel.prompts.fence import _SURROGATES, fence_for
 from llm_relabel.prompts.fit import cut_to
 from llm_relabel.records import Item, Message
@@ -70,8 +70,14 @@ class PromptBuilder:
         self._constants = task.question()
         words = {text_key(text) for label in self._labels for text in _examples(label)}
         self._examples = frozenset(words)
+        self._form: str | None = getattr(module, "answer", None)
+        if self._form not in (None, *task.answer_forms):
+            raise JobError(
+                f"the template {str(self._template)!r} sets answer to {self._form!r}; "
+                f"{task.name} knows {', '.join(task.answer_forms) or 'no other form of an answer'}"
+            )
         self._schema = (
-            json.dumps(task.answer_schema(), ensure_ascii=False) if schema_in_words else None
+            json.dumps(self.answer_schema(), ensure_ascii=False) if schema_in_words else None
         )
         self._systems: dict[frozenset[str], Message] = {}
         try:
@@ -98,6 +104,12 @@ class PromptBuilder:
             max_item_tokens=self._max_item_tokens,
             template=self._template,
         )
+
+    def answer_schema(self, *, full: bool = False) -> dict[str, Any]:
+        """The schema of the answers that the template asks for; see `Task.answer_schema`."""
+        if self._form is None:
+            return self._task.answer_schema(full=full)
+        return self._task.answer_schema(full=full, form=self._form)
 
     @property
     def sha256(self) -> str:
@@ -210,10 +222,30 @@ def describe_messages(messages: Sequence[Message]) -> str:
 
 def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
     """Builds the prompts that one judge of the job is sent. Raises JobError."""
-    template = job.judge.template
     return PromptBuilder(
         task,
         schema_in_words=member.structured_output == "prompt",
         max_item_tokens=job.judge.max_item_tokens,
-        template=None if template is None else job.resolve(template),
+        template=_template_of(job, task),
     )
+
+
+def _template_of(job: Job, task: Task) -> Path | None:
+    """The template that a job names: a file, or one of the bundled forms. Raises JobError."""
+    name = job.judge.template
+    if name is None:
+        return None
+    path = job.resolve(name)
+    if "." in name or "/" in name or path.is_file():
+        return path
+    bundled = {
+        each.stem.removeprefix(f"{task.name}-"): each
+        for each in template_folder().glob(f"{task.name}-*.jinja")
+    }
+    if name not in bundled:
+        forms = f"the bundled form {', '.join(sorted(bundled))}, or " if bundled else ""
+        raise JobError(
+            f"judge.template {name!r} is not there; it is {forms}a file of your own (.jinja)"
+            f"{nearest(name, bundled)}"
+        )
+    return bundled[name]

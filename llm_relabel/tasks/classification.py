@@ -67,6 +67,7 @@ class Classification:
     weighs_sides = True
     careful = 0.0
     proves_changes = True
+    answer_forms = ("label_first", "label_only")
     answer_tokens = 80  # a short rationale, a label, a confidence
     embedded_judge = "llm_relabel.judge.without_llm.embedded:EmbeddedJudge"
 
@@ -272,7 +273,7 @@ class Classification:
             "unsure_word": self._unsure,
         }
 
-    def answer_schema(self, *, full: bool = False) -> dict[str, Any]:
+    def answer_schema(self, *, full: bool = False, form: str | None = None) -> dict[str, Any]:
         label: dict[str, Any] = {"type": "string"}
         if full or len(self.names) <= ENUM_LIMIT:
             words = () if self.multi_label else (self._none, self._unsure)
@@ -283,12 +284,13 @@ class Classification:
                 "verdict": {"type": "string", "enum": ["decided", self._unsure]},
                 "labels": {"type": "array", "items": label},
             }
+        confidence = {"type": "number", "minimum": 0, "maximum": 1}
         # The rationale comes first: what is written before the answer can inform it.
-        properties = {
-            "rationale": {"type": "string"},
-            **answer,
-            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
-        }
+        properties = {"rationale": {"type": "string"}, **answer, "confidence": confidence}
+        if form == "label_first":
+            properties = {**answer, "confidence": confidence, "rationale": {"type": "string"}}
+        if form == "label_only":
+            properties = {**answer, "confidence": confidence}
         return {
             "type": "object",
             "properties": properties,

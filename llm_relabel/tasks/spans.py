@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from llm_relabel.data.offsets import cuts_a_word
@@ -84,6 +84,63 @@ def on_borders(item: Item, start: int, end: int) -> bool:
         return any(start == a for a, _ in item.words) and any(end == b for _, b in item.words)
     text = text_of(item)
     return not cuts_a_word(text, start) and not cuts_a_word(text, end)
+
+
+def marked_spans(item: Item, marked: str, types: Mapping[str, str]) -> tuple[list[Span], bool]:
+    """The spans of a text that an answer wrote once more with tags; and if white space differed.
+
+    `types` holds the type behind each name that a tag may have. What looks like a tag and stands in
+    the text itself is text. Raises InvalidAnswer where the words are not those of the text.
+    """
+    text = text_of(item)
+    tags = {f"<{name}>": kind for name, kind in types.items()}
+    closing = {f"</{name}>": kind for name, kind in types.items()}
+    tag = re.compile("|".join(map(re.escape, sorted([*tags, *closing], key=len, reverse=True))))
+    found, opened, at, place, repaired = list[Span](), "", 0, 0, False
+    start = 0
+    while place < len(marked):
+        match = tag.match(marked, place)
+        if match and not text.startswith(match[0], _past_space(text, at)):
+            kind = tags.get(match[0], "")
+            if bool(kind) == bool(opened) or (opened and closing[match[0]] != opened):
+                raise InvalidAnswer(
+                    f"the tag {match[0]!r:.60} is not where one can be: each entity has one that "
+                    "opens and then one of the same type that closes, and none lies in another"
+                )
+            if kind:
+                opened, start = kind, _past_space(text, at)
+            else:
+                words = text[start:at].rstrip()
+                span = Span(start, start + len(words), opened, words)
+                if not words or not on_borders(item, start, span.end):
+                    raise InvalidAnswer(f"{span.text!r:.60} begins or ends inside a word")
+                found.append(span)
+                opened = ""
+            place = match.end()
+        elif at < len(text) and marked[place] == text[at]:
+            at, place = at + 1, place + 1
+        elif marked[place].isspace() or (at < len(text) and text[at].isspace()):
+            repaired = True
+            place += marked[place].isspace()
+            at = _past_space(text, at)
+        else:
+            raise InvalidAnswer(
+                f"`marked` goes on with {marked[place : place + 40]!r}, where the text has "
+                f"{text[at : at + 40]!r}; copy the text exactly"
+            )
+    if opened or text[at:].strip():
+        raise InvalidAnswer(
+            f"`marked` ends before {text[at : at + 40]!r}; copy the whole text"
+            if text[at:].strip()
+            else f"the tag <{opened:.60}> is not closed"
+        )
+    return found, repaired
+
+
+def _past_space(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
 
 
 def occurrences(item: Item, words: str) -> tuple[list[tuple[int, int]], bool]:

@@ -38,6 +38,7 @@ from llm_relabel.tasks.span_f1 import SpanF1
 from llm_relabel.tasks.spans import (
     best_apart,
     kinds_between,
+    marked_spans,
     occurrences,
     on_borders,
     ordered,
@@ -72,6 +73,11 @@ class _Entities(Reply):
     entities: list[_Entity]
 
 
+class _Marked(Reply):
+    verdict: str = "decided"
+    marked: str
+
+
 class Tagging:
     """The tagging task; the types are the defined labels."""
 
@@ -97,6 +103,7 @@ class Tagging:
     # Of 60 spot-checks a dozen lie on changed sentences, which prove nothing, though the labels
     # gain; the choice of the policy, keeping all among them, has little to lose.
     proves_changes = False
+    answer_forms = ("inline",)
     answer_tokens = 160  # a short rationale, a few entities, a confidence
     embedded_judge = None
     # On both sets that it was tried on the labels were better without (evals/tagging.py).
@@ -304,7 +311,7 @@ class Tagging:
             "unsure_word": self._unsure,
         }
 
-    def answer_schema(self, *, full: bool = False) -> dict[str, Any]:  # noqa: ARG002 - types are few
+    def answer_schema(self, *, full: bool = False, form: str | None = None) -> dict[str, Any]:  # noqa: ARG002 - types are few
         entity = {
             "text": {"type": "string"},
             "occurrence": {"type": "integer"},
@@ -314,12 +321,20 @@ class Tagging:
             "rationale": {"type": "string"},
             "verdict": {"type": "string", "enum": ["decided", self._unsure]},
             "entities": {"type": "array", "items": _object(entity)},
+            "marked": {"type": "string"},
             "confidence": {"type": "number", "minimum": 0, "maximum": 1},
         }
+        del properties["entities" if form == "inline" else "marked"]
         return _object(properties)
 
     def parse(self, text: str, item: Item | None = None) -> Answer:
-        said = parsed(_Entities, text, item)
+        said: _Entities | _Marked
+        try:
+            said = parsed(_Entities, text, item)
+        except InvalidAnswer:
+            if '"marked"' not in text:
+                raise
+            said = parsed(_Marked, text, item)
         verdict = named(said.verdict, {word: word for word in ("decided", self._unsure)})
         if verdict == self._unsure:
             return Answer(None, "unsure", said.confidence, said.rationale, said.repaired)
@@ -327,6 +342,10 @@ class Tagging:
             raise InvalidAnswer(f"the verdict {said.verdict!r:.{SHOWN}} is not one of the allowed")
         if item is None:
             raise InvalidAnswer("without its item the places of an answer cannot be found")
+        if isinstance(said, _Marked):
+            marked, mended = marked_spans(item, said.marked, self._spelled)
+            repaired = said.repaired or mended
+            return Answer(ordered(marked), None, said.confidence, said.rationale, repaired)
         found, repaired = list[Span](), said.repaired
         for entity in said.entities:
             span, mended = self._placed(entity, item)

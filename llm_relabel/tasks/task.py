@@ -122,6 +122,8 @@ class Task(Protocol):
     proves_changes: bool
     """Whether spot-checks hold back changes that they do not prove to be better, or only choose
     the policy, keeping all labels among them. `decide.min_precision` holds back in any case."""
+    answer_forms: tuple[str, ...]
+    """What a template may set `answer` to: other forms of a judge's answer than the usual one."""
     answer_tokens: int
     """About how many tokens a judge's answer has."""
     unit_note: str | None
@@ -234,8 +236,11 @@ class Task(Protocol):
         """What the template's stable part is rendered with; `instruction` at least."""
         ...
 
-    def answer_schema(self, *, full: bool = False) -> dict[str, Any]:
-        """The JSON schema of a judge's answer; `full` names every label, however many there are."""
+    def answer_schema(self, *, full: bool = False, form: str | None = None) -> dict[str, Any]:
+        """The JSON schema of a judge's answer; `full` names every label, however many there are.
+
+        `form` is one of `answer_forms`, which a template asks for; `parse` reads all of them.
+        """
         ...
 
     def parse(self, text: str, item: Item | None = None) -> Answer:

@@ -81,6 +81,7 @@ class Ratings:
     weighs_sides = True
     proves_changes = True
     careful = 0.0
+    answer_forms = ()
     answer_tokens = 80
     unit_note = None
     widget: Literal["choices", "spans"] = "choices"
