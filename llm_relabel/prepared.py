@@ -21,7 +21,7 @@ from llm_relabel.files.cache_store import cache_folder
 from llm_relabel.models import Predictions, SmallModel
 from llm_relabel.progress import Step
 from llm_relabel.prompts.builder import PromptBuilder, prompt_builder
-from llm_relabel.prompts.fit import estimated_tokens
+from llm_relabel.prompts.passages import passages
 from llm_relabel.spellings import look_alikes, told_look_alikes
 from llm_relabel.tasks import Task, open_task, task_type
 from llm_relabel.units import Labels, differs, labels_sha256
@@ -155,22 +155,20 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
 
 
 def _too_long(job: Job, task: Task, dataset: Dataset) -> list[str]:
-    """Spans can only be judged of a text that a judge sees whole."""
+    """What cannot be done with texts that a judge reads in passages."""
     limit = job.judge.max_item_tokens
-    if task.widget != "spans" or job.judge.provider in WITHOUT_LLM:
+    if task.label_parts is None or not any(member.batch for member in job.judge.members):
         return []
     long = []
     for row, text in enumerate(dataset.text.to_pylist()):
-        if len(text) > limit:  # no character is more than one token
-            item = dataset.item(row)
-            if sum(map(estimated_tokens, item.fields.values())) > limit:
-                long.append(item.id)
+        if len(text) > limit and passages(task, item := dataset.item(row), (), limit):
+            long.append(item.id)
     if not long:
         return []
     return [
         f"{len(long):,} texts are longer than judge.max_item_tokens ({limit:,}), such as "
-        f"{', '.join(map(repr, long[:3]))}: a judge would not see their middle; part them into "
-        "sentences or paragraphs (data.group keeps those of a document together), or raise the key"
+        f"{', '.join(map(repr, long[:3]))}: a judge reads them in passages, which a batch does "
+        "not; set judge.batch: false, or raise the key"
     ]
 
 

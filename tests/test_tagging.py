@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 from hypothesis import given as given_any
@@ -14,9 +15,14 @@ from kills import killed_after
 from loopback import LoopbackServer, Received
 from tagged import ROWS, Tagged, as_doccano, entities, given, tags, text
 
+from llm_relabel.config.definitions import load_definitions
 from llm_relabel.data.spans import Span
+from llm_relabel.data.words import ranges as ranges_of
+from llm_relabel.data.words import words_of
+from llm_relabel.prompts.passages import joined, passages
 from llm_relabel.records import Item
-from llm_relabel.tasks.spans import marked_spans
+from llm_relabel.tasks.spans import SpanParts, marked_spans
+from llm_relabel.tasks.tagging import Tagging
 
 
 @pytest.fixture
@@ -321,17 +327,120 @@ def test_the_demo_mends_spans_and_says_who_judged(work: Tagged) -> None:
         assert Path(name).read_bytes() == (data / name).read_bytes()
 
 
-def test_texts_that_a_judge_would_not_see_whole_are_refused(work: Tagged) -> None:
+def long_row(work: Tagged, row: int = 4) -> tuple[list[str], list[str]]:
+    """The words and right tags of a row that is three texts long and wrong in each."""
     rows = [json.loads(line) for line in work.data.read_text().splitlines()]
-    for column, filler in (("text", "again"), ("label", "O"), ("gold", "O")):
-        rows[3][column] += [filler] * 200
+    words, right = list[str](), list[str]()
+    for number in (row, row + 1, row + 2):
+        words += [*text(number).split(" "), *["again"] * 60, "."]
+        right += [*tags(number, entities(number)), *["O"] * 61]
+    rows[row] |= {"text": words, "label": ["O"] * len(words), "gold": right}
     work.write_rows(rows)
-    with LoopbackServer(perfect) as server:
-        judge = {"model": "openai/toy", "base_url": server.openai_url, "max_item_tokens": 100}
+    return words, right
+
+
+def reading_passages(received: Received) -> dict[str, object]:
+    fence = received.user.split("\n")[1]
+    shown = received.user.split(fence)[2].split("the text before it:")[0]
+    said = []
+    for number in re.findall(r"number (\d+) :", shown):
+        said += [{"text": words, "type": kind} for words, kind in entities(int(number))]
+    seen = {each["text"]: 0 for each in said}
+    for each in said:
+        seen[each["text"]] += 1
+        each["occurrence"] = seen[each["text"]]
+    return {"rationale": "r", "verdict": "decided", "entities": said, "confidence": 0.9}
+
+
+def test_a_long_text_is_asked_about_passage_by_passage(work: Tagged) -> None:
+    words, right = long_row(work)
+    with LoopbackServer(reading_passages) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url, "max_item_tokens": 100,
+                 "prices": {"input": 1.0, "output": 1.0}, "max_cost": 1.0}  # fmt: skip
         work.write_job(judge=judge)
-        with pytest.raises(Exception, match=r"1 texts .* judge\.max_item_tokens \(100\).*'i3'"):
+        assert "1 items are longer than judge.max_item_tokens (100): the judge asks about them " \
+               "passage by passage" in work.call("plan", "job.yaml")  # fmt: skip
+        work.call("run", "job.yaml")
+        asked = len(server.requests)
+        users = [each.user for each in server.requests]
+    changed = {line["id"]: line for line in work.lines("round-1/verdicts.jsonl")}
+    long = changed["i4"]
+    assert long["outcome"] == "answer"
+    assert long["calls"] >= 3
+    assert long["confidence"] <= 0.9**3
+    assert sum(line["calls"] for line in changed.values()) == asked
+    found = [words[at] for at, tag in enumerate(right) if tag[0] == "B"]
+    marked = [" ".join(words)[each["start"]:each["end"]].split(" ")[0]
+              for each in long["answer"]]  # fmt: skip
+    assert marked == found
+    parts = [user for user in users if "again again" in user]
+    assert all(len(user) < 1000 for user in parts)
+    assert any("Mark the entities of text only" in user for user in parts)
+
+
+def test_one_passage_without_an_answer_leaves_the_text_as_it_is(work: Tagged) -> None:
+    long_row(work)
+
+    def failing(received: Received) -> object:
+        if "number 5 :" in received.user.split("the text before it:")[0]:
+            return "nonsense"
+        return reading_passages(received)
+
+    with LoopbackServer(failing) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url, "max_item_tokens": 100,
+                 "breakers": {"invalid": None, "failed": None}}  # fmt: skip
+        work.write_job(judge=judge)
+        work.call("run", "job.yaml")
+    long = next(line for line in work.lines("round-1/verdicts.jsonl") if line["id"] == "i4")
+    assert (long["outcome"], long["reason"], long["answer"]) == ("failed", "invalid", None)
+    assert set(work.labels()[4]) == {"O"}
+
+
+def test_a_batch_refuses_texts_that_need_passages(work: Tagged) -> None:
+    long_row(work)
+    with LoopbackServer(perfect) as server:
+        judge = {"model": "openai/toy", "base_url": server.openai_url, "max_item_tokens": 100,
+                 "batch": True}  # fmt: skip
+        work.write_job(judge=judge)
+        with pytest.raises(Exception, match=r"1 texts .* \(100\).*'i4'.*batch: false"):
             work.call("run", "job.yaml")
         assert not server.requests
+
+
+@given_any(
+    words=st.lists(st.sampled_from(["a", "Rome.", "kilometre", "\n", "Zoë", "東京", "x" * 90])),
+    spans=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 4)), max_size=6),
+    most=st.integers(30, 150), more=st.sampled_from(["", "a title", "y " * 400]),
+    as_words=st.booleans(),
+)  # fmt: skip
+def test_passages_hold_the_whole_text_and_part_no_span(
+    words: list[str], spans: list[tuple[int, int]], most: int, more: str, as_words: bool
+) -> None:
+    words = [word for word in words if word.strip()] if as_words else words
+    whole = " ".join(words)
+    ranges = words_of(Item("i", 0, {"text": whole})) if not as_words else ranges_of(whole)
+    label, free = [], 0
+    for first, length in sorted(spans):
+        if free <= first and first + length <= len(ranges):
+            start, end = ranges[first][0], ranges[first + length - 1][1]
+            label.append(Span(start, end, "LOC", whole[start:end]))
+            free = first + length
+    fields = {"text": whole, **({"title": more} if more else {})}
+    item = Item("i", 0, fields, ranges if as_words else None)
+    task = Tagging(load_definitions({"LOC": "A place."}), pa.string())
+    found = passages(task, item, (tuple(label), ()), most)
+    if not found:
+        return
+    texts = [passage.item.fields["text"] for passage in found]
+    assert "".join("".join(texts).split()) == "".join(whole.split())
+    for passage, shown in zip(found, texts, strict=True):
+        assert whole.startswith(shown, passage.start)
+        for span in passage.candidates[0]:
+            assert shown[span.start : span.end] == span.text
+        if as_words:
+            assert [shown[a:b] for a, b in passage.item.words or ()] == shown.split()
+    each = [passage.candidates[0] for passage in found]
+    assert joined(SpanParts(), found, each) == tuple(label)
 
 
 def test_texts_that_are_not_english_are_told(work: Tagged) -> None:

@@ -20,6 +20,7 @@ from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress, Relay, Silent
 from llm_relabel.prompts.builder import describe_messages
 from llm_relabel.prompts.fit import estimated_tokens
+from llm_relabel.prompts.passages import passages
 from llm_relabel.records import Ask, LabelIssue, Message, Tokens
 from llm_relabel.rounds.allocate import Allocation, budget_left
 from llm_relabel.rounds.ask import AskPlanner
@@ -81,7 +82,8 @@ class Plan:
     count) in words, the most frequent first. `asked` items are put to the `judge`, at most in
     `rounds` rounds; `stopped` says why not more. `drawn` of them nobody doubts; they may lead the
     run on to up to `further` more, which cost about as much each. `too_long` items are longer than
-    the judge is shown (`shown_tokens`), and the small model reads `in_windows` texts in parts.
+    the judge is shown at once (`shown_tokens`), and the small model reads `in_windows` texts in
+    parts; so does the judge if `in_passages`.
     `calls` are by judge, those of LLMs only; `all_calls` counts them, of which `extra` by purpose.
     `questions` wait for people, at most where `questions_at_most`. `prompts` are (id, prompt as it
     would be sent); `worst` issues in words where no LLM judges.
@@ -100,6 +102,7 @@ class Plan:
     stopped: str | None
     too_long: int
     shown_tokens: int
+    in_passages: bool
     in_windows: int
     calls: tuple[Calls, ...]
     all_calls: int
@@ -146,9 +149,10 @@ class Plan:
         if self.drawn:
             lines.append(self._beyond())
         if self.too_long:
+            how = "asks about them passage by passage" if self.in_passages else "sees head and tail"
             lines.append(
                 f"{self.too_long:,} items are longer than judge.max_item_tokens "
-                f"({self.shown_tokens:,}): the judge sees their head and tail."
+                f"({self.shown_tokens:,}): the judge {how}."
             )
         if self.in_windows:
             lines.append(
@@ -245,6 +249,7 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
         stopped=allocation.stopped["why"] if allocation.stopped else None,
         too_long=_too_long(prepared, chosen),
         shown_tokens=section.max_item_tokens,
+        in_passages=prepared.task.label_parts is not None,
         in_windows=_in_windows(prepared),
         calls=tuple(_calls(prepared, asks, judges, len(chosen))),
         all_calls=len(llm_asks),
@@ -252,7 +257,7 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
         questions=(questions or len(chosen)) if PEOPLE in section.member_names else None,
         questions_at_most=not questions,
         prompts=tuple(
-            (ask.id, describe_messages(_messages(prepared, ask))) for ask in first[:prompts]
+            (ask.id, describe_messages(_messages(prepared, ask)[0])) for ask in first[:prompts]
         )
         if is_llm
         else (),
@@ -262,9 +267,13 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
     )
 
 
-def _messages(prepared: Prepared, ask: Ask) -> tuple[Message, ...]:
-    item = prepared.dataset.item(ask.row)
-    return prepared.prompts.build(item, ask.candidates)
+def _messages(prepared: Prepared, ask: Ask) -> list[tuple[Message, ...]]:
+    """What an ask puts to a judge: one question, or one for each passage."""
+    item, prompts = prepared.dataset.item(ask.row), prepared.prompts
+    parts = passages(prepared.task, item, ask.candidates, prompts.max_item_tokens)
+    if len(parts) > 1:
+        return [prompts.build(part.item, part.candidates) for part in parts]
+    return [prompts.build(item, ask.candidates)]
 
 
 def _flagged_examples(prepared: Prepared, issues: Sequence[LabelIssue]) -> list[str]:
@@ -337,14 +346,14 @@ def _calls(prepared: Prepared, asks: Sequence[Ask], judges: Judges, issues: int)
         most = name in escalation
         theirs = asks_like(by_judge[section.member_names[0]], issues) if most else by_judge[name]
         prices = price_of(member, uncapped=section.max_cost == "none")
-        tokens, prefix = _tokens(prepared, theirs, member)
+        calls, tokens, prefix = _tokens(prepared, theirs, member)
         yield Calls(
             judge=name,
-            calls=len(theirs),
+            calls=calls,
             tokens=tokens,
             cost=None if prices is None else cost_of(tokens, prices),
-            saving=0.0 if prices is None else _saving(prefix, len(theirs), prices),
-            minutes=_minutes(member, len(theirs), tokens),
+            saving=0.0 if prices is None else _saving(prefix, calls, prices),
+            minutes=_minutes(member, calls, tokens),
             at_most=most,
             batch=member.batch,
         )
@@ -355,15 +364,17 @@ def asks_like(asks: Sequence[Ask], count: int) -> list[Ask]:
     return [ask for ask in asks if ask.purpose == "label"][:count]
 
 
-def _tokens(prepared: Prepared, asks: Sequence[Ask], member: JudgeMember) -> tuple[Tokens, float]:
-    """The tokens of all asks, estimated on some of them, and those of the stable prefix."""
-    sample = asks[:: max(1, len(asks) // 200)]
-    sizes = [message_tokens(_messages(prepared, ask), member) for ask in sample]
-    mean = sum(sizes) / max(1, len(sizes))
+def _tokens(
+    prepared: Prepared, asks: Sequence[Ask], member: JudgeMember
+) -> tuple[int, Tokens, float]:
+    """Calls and tokens of all asks, estimated on some of them; those of the stable prefix."""
+    sample = [_messages(prepared, ask) for ask in asks[:: max(1, len(asks) // 200)]]
+    size = sum(message_tokens(each, member) for parts in sample for each in parts)
+    mean, passages = size / max(1, len(sample)), sum(map(len, sample)) / max(1, len(sample))
+    calls = round(passages * len(asks))
     prefix = estimated_tokens(prepared.prompts.system.text)
-    return Tokens(
-        input=int(mean * len(asks)), output=prepared.task.answer_tokens * len(asks)
-    ), prefix
+    tokens = Tokens(input=int(mean * len(asks)), output=prepared.task.answer_tokens * calls)
+    return calls, tokens, prefix
 
 
 def _saving(prefix: float, calls: int, prices: Prices) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llm_relabel.config.judges import JudgeMember, Prices
 from llm_relabel.errors import (
@@ -20,11 +20,13 @@ from llm_relabel.judge.budget import Budget
 from llm_relabel.judge.cache import CachedAnswer, VerdictCache
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
 from llm_relabel.judge.metered import Bill, MeteredProvider
+from llm_relabel.judge.passages import whole_verdict
 from llm_relabel.judge.providers.catalog import sampling_params
 from llm_relabel.judge.providers.image_limits import check_images
 from llm_relabel.judge.retry import complete_with_retry
 from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.prompts.builder import PromptBuilder
+from llm_relabel.prompts.passages import passages
 from llm_relabel.records import AbstainOrFailure, Ask, Item, Outcome, Tokens, Verdict
 from llm_relabel.tasks import Answer, InvalidAnswer, Task
 from llm_relabel.units import label_json
@@ -268,7 +270,19 @@ class LLMJudge:
         return self.tell(ask, question, settled, shared=False)
 
     async def verdict(self, ask: Ask, item: Item) -> Verdict:
-        """One verdict, from the cache where the same request was answered before."""
+        """One verdict, from the cache where the same request was answered before.
+
+        An item that is too long for one question is asked about passage by passage.
+        """
+        parts = passages(self._task, item, ask.candidates, self._prompts.max_item_tokens)
+        if len(parts) > 1:
+            return whole_verdict(self._task, parts, [
+                await self._one(replace(ask, candidates=part.candidates), part.item)
+                for part in parts
+            ])  # fmt: skip
+        return await self._one(ask, item)
+
+    async def _one(self, ask: Ask, item: Item) -> Verdict:
         known = self.known(ask, item)
         return known if isinstance(known, Verdict) else await self.put(ask, known)
 

@@ -63,7 +63,7 @@ class PromptBuilder:
         `template` is a file of the user's own in the place of the task's. Raises JobError.
         """
         self._task = task
-        self._max_item_tokens = max_item_tokens
+        self.max_item_tokens = max_item_tokens
         self._template = template or template_folder() / task.template  # a whole path is itself
         module = _module_of(self._template)
         self._module = module
@@ -101,7 +101,7 @@ class PromptBuilder:
         return PromptBuilder(
             self._task,
             schema_in_words=True,
-            max_item_tokens=self._max_item_tokens,
+            max_item_tokens=self.max_item_tokens,
             template=self._template,
         )
 
@@ -115,7 +115,7 @@ class PromptBuilder:
     def sha256(self) -> str:
         """The hash of the stable part: it changes with template, definitions and instruction."""
         source = self._template.read_bytes()
-        limit = str(self._max_item_tokens).encode()
+        limit = str(self.max_item_tokens).encode()
         return hashlib.sha256(self.system.text.encode() + source + limit).hexdigest()
 
     def build(self, item: Item, candidates: Sequence[LabelValue]) -> tuple[Message, ...]:
@@ -128,7 +128,7 @@ class PromptBuilder:
         whole = [_SURROGATES.sub("\ufffd", text) for text in item.fields.values()]
         fields = [
             {"name": name, "text": text}
-            for name, text in zip(item.fields, cut_to(whole, self._max_item_tokens), strict=True)
+            for name, text in zip(item.fields, cut_to(whole, self.max_item_tokens), strict=True)
         ]
         fence = fence_for("\n".join(f"{field['name']}: {field['text']}" for field in fields))
         shown = [self._task.show(label) for label in candidates]

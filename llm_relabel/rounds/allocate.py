@@ -7,6 +7,7 @@ a kill changes what is asked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -169,8 +170,11 @@ class Allocation:
         limit = self._prepared.job.judge.max_item_tokens
         for row in rows[np.isnan(self._price_of[rows])].tolist():
             fields = self._prepared.dataset.item(row).fields.values()
-            size = stable + min(limit, sum(map(estimated_tokens, fields)))
-            tokens = Tokens(input=round(size), output=self._prepared.task.answer_tokens)
+            size = sum(map(estimated_tokens, fields))
+            calls = math.ceil(size / limit) if self._prepared.task.label_parts is not None else 1
+            size = calls * stable + min(calls * limit, size)
+            output = calls * self._prepared.task.answer_tokens
+            tokens = Tokens(input=round(size), output=output)
             self._price_of[row] = sum(n * cost_of(tokens, prices) for prices, n in self._prices)
         return self._price_of[rows]
 

@@ -67,6 +67,7 @@ class Classification:
     weighs_sides = True
     careful = 0.0
     proves_changes = True
+    label_parts = None
     answer_forms = ("label_first", "label_only")
     answer_tokens = 80  # a short rationale, a label, a confidence
     embedded_judge = "llm_relabel.judge.without_llm.embedded:EmbeddedJudge"

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from llm_relabel.data.offsets import cuts_a_word
 from llm_relabel.data.spans import Span
@@ -84,6 +85,23 @@ def on_borders(item: Item, start: int, end: int) -> bool:
         return any(start == a for a, _ in item.words) and any(end == b for _, b in item.words)
     text = text_of(item)
     return not cuts_a_word(text, start) and not cuts_a_word(text, end)
+
+
+class SpanParts:
+    """Spans where their text is parted."""
+
+    def within(self, label: Any, start: int, end: int) -> tuple[Span, ...]:
+        return tuple(
+            _moved(span, -start) for span in label or () if start <= span.start and span.end <= end
+        )
+
+    def joined(self, starts: Sequence[int], labels: Sequence[Any]) -> tuple[Span, ...]:
+        pairs = zip(starts, labels, strict=True)
+        return tuple(_moved(span, start) for start, label in pairs for span in label or ())
+
+
+def _moved(span: Span, by: int) -> Span:
+    return Span(span.start + by, span.end + by, span.type, span.text)
 
 
 def marked_spans(item: Item, marked: str, types: Mapping[str, str]) -> tuple[list[Span], bool]:

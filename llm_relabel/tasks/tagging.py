@@ -36,6 +36,7 @@ from llm_relabel.tasks.checks import span_findings
 from llm_relabel.tasks.exemplars import span_examples
 from llm_relabel.tasks.span_f1 import SpanF1
 from llm_relabel.tasks.spans import (
+    SpanParts,
     best_apart,
     kinds_between,
     marked_spans,
@@ -103,6 +104,7 @@ class Tagging:
     # Of 60 spot-checks a dozen lie on changed sentences, which prove nothing, though the labels
     # gain; the choice of the policy, keeping all among them, has little to lose.
     proves_changes = False
+    label_parts = SpanParts()
     answer_forms = ("inline",)
     answer_tokens = 160  # a short rationale, a few entities, a confidence
     embedded_judge = None

@@ -56,6 +56,18 @@ class Answer:
     repaired: bool = False
 
 
+class LabelParts(Protocol):
+    """How a label follows its text where that is parted."""
+
+    def within(self, label: LabelValue, start: int, end: int) -> LabelValue:
+        """What of a label lies wholly in these characters of the text, as a label of them alone."""
+        ...
+
+    def joined(self, starts: Sequence[int], labels: Sequence[LabelValue]) -> LabelValue:
+        """The label of the text whose parts, which begin at `starts`, have these labels."""
+        ...
+
+
 class Examples(Protocol):
     """What chooses rows that can stand as examples of each label."""
 
@@ -122,6 +134,9 @@ class Task(Protocol):
     proves_changes: bool
     """Whether spot-checks hold back changes that they do not prove to be better, or only choose
     the policy, keeping all labels among them. `decide.min_precision` holds back in any case."""
+    label_parts: LabelParts | None
+    """How a long text is parted into passages, each a question of its own; None: of a long text the
+    judge sees head and tail."""
     answer_forms: tuple[str, ...]
     """What a template may set `answer` to: other forms of a judge's answer than the usual one."""
     answer_tokens: int

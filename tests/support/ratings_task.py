@@ -81,6 +81,7 @@ class Ratings:
     weighs_sides = True
     proves_changes = True
     careful = 0.0
+    label_parts = None
     answer_forms = ()
     answer_tokens = 80
     unit_note = None
