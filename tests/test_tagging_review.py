@@ -206,3 +206,42 @@ def test_spot_checks_choose_the_policy_and_certify(work: Tagged, tmp_path: Path)
     assert checks["estimates"][checks["policy"]] == max(checks["estimates"].values())
     assert checks["certificate"]["label_accuracy"]["low"] > 0.7
     assert "spot-check" in work.call("report", "told").lower()
+
+
+@pytest.mark.parametrize("form", ["triples", "entities"])
+def test_doccano_and_back(work: Tagged, tmp_path: Path, form: str) -> None:
+    review = drawn(work, 8)
+    export_items(review, tmp_path / "items.jsonl", "doccano")
+    types = [each["text"] for each in json.loads((tmp_path / "items.labels.json").read_text())]
+    assert types == ["LOC", "PER", "unsure", "no label applies"]
+    rows = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
+    done, ids = [], [row["item_id"] for row in rows]
+    for number, row in enumerate(rows):
+        spans = right(int(row["item_id"][1:])) or [
+            {"start": 0, "end": 6, "type": "no label applies"}
+        ]
+        if number == 7:
+            spans = [{"start": 0, "end": 6, "type": "unsure"}]
+        if number == 6:
+            spans = []
+        if form == "triples":  # what is no column of doccano's own stands beside them, or in `meta`
+            label = [[s["start"], s["end"], s["type"]] for s in spans]
+            done.append({"id": number + 90, "text": row["text"], "label": label, "Comments": [],
+                         "meta": {"item_id": row["item_id"]}})  # fmt: skip
+        else:
+            entities_ = [{"id": n, "label": s["type"], "start_offset": s["start"],
+                          "end_offset": s["end"]} for n, s in enumerate(spans)]  # fmt: skip
+            done.append(
+                {**row, "id": number, "label": None, "entities": entities_, "relations": []}
+            )
+    (tmp_path / "done.jsonl").write_text("".join(json.dumps(row) + "\n" for row in done))
+    with pytest.raises(DataError, match="name the person with --reviewer"):
+        import_answers(review, tmp_path / "done.jsonl")
+    made = import_answers(review, tmp_path / "done.jsonl", "Zoë")
+    assert (made.new, made.empty) == (7, 1)
+    assert said(review) == {i: right(int(i[1:])) for i in ids[:6]}
+    assert [line["id"] for line in review.folder.lines() if line.get("unsure")] == [ids[7]]
+    lost = [{k: v for k, v in row.items() if k not in ("meta", "item_id")} for row in done]
+    (tmp_path / "lost.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lost))
+    with pytest.raises(DataError, match="has no 'item_id'"):
+        import_answers(review, tmp_path / "lost.jsonl", "Zoë")

@@ -42,7 +42,7 @@ def review_sample(run: str, size: int, effort: int) -> None:
 @review.command("export")
 @click.argument("run", type=click.Path())
 @click.option(
-    "--format", "kind", type=click.Choice(["csv", "jsonl", "label-studio", "argilla"]),
+    "--format", "kind", type=click.Choice(["csv", "jsonl", "label-studio", "argilla", "doccano"]),
     help="[default: jsonl for a file named so, otherwise csv]",
 )  # fmt: skip
 @click.option("-o", "--output", required=True, help="The file to write.")

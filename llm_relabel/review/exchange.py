@@ -19,7 +19,7 @@ from llm_relabel.files.journal import write_lines, write_whole
 from llm_relabel.files.sheets import read_sheet, write_sheet
 from llm_relabel.people.answers import folder_agreement
 from llm_relabel.people.folder import reviewer_name, standing
-from llm_relabel.review import argilla, label_studio
+from llm_relabel.review import argilla, doccano, label_studio
 from llm_relabel.review.incoming import (
     CANDIDATES,
     NO_LABEL,
@@ -83,7 +83,7 @@ def export_items(
     if review.task.widget == "spans" and kind in ("csv", "argilla"):
         raise DataError(
             f"spans of a text are not answered in {kind}: mark them on the page (`review serve`), "
-            "or export with --format label-studio or --format jsonl"
+            "or export with --format label-studio, --format doccano or --format jsonl"
         )
     wanted = review.asked_ids()
     if reviewer is not None:
@@ -162,10 +162,12 @@ def _read(review: Review, path: Path) -> Iterable[Filled]:
         return argilla.from_records(found)
     if {ID, ANSWER} <= columns:
         return _lines(found)
+    if doccano.is_export(columns):
+        return doccano.from_lines(found, review.task)
     raise DataError(
         f"{str(path)!r} is none of the formats: neither {ID!r} and {ANSWER!r}, as `review export` "
-        "writes them, nor an export of Label Studio (JSON, JSON-MIN, CSV, TSV) or of Argilla "
-        f"(records.to_json); its keys are {', '.join(sorted(columns))[:200]}"
+        "writes them, nor an export of Label Studio (JSON, JSON-MIN, CSV, TSV), of doccano (JSONL) "
+        f"or of Argilla (records.to_json); its keys are {', '.join(sorted(columns))[:200]}"
     )
 
 
@@ -267,6 +269,13 @@ def _as_argilla(review: Review, items: Sequence[Shown], path: Path) -> str:
     return f"; the settings of the dataset are in {settings}"
 
 
+def _as_doccano(review: Review, items: Sequence[Shown], path: Path) -> str:
+    types = path.with_suffix(".labels.json")
+    write_lines(path, doccano.lines(items, _shown_candidates(review, items)))
+    _write_json(types, doccano.label_types(review.task))
+    return f"; the label types of the project are in {types}"
+
+
 def _candidates(review: Review, item: Shown) -> list[str]:
     """The candidates of a judge's question in one text; nothing of a spot-check."""
     if item.candidates is None:
@@ -298,4 +307,5 @@ EXPORTS: dict[str, Callable[[Review, Sequence[Shown], Path], str]] = {
     "jsonl": _as_lines,
     "label-studio": _as_label_studio,
     "argilla": _as_argilla,
+    "doccano": _as_doccano,
 }
