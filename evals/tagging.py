@@ -361,6 +361,10 @@ def mean(rows: list[dict[str, Any]], name: str) -> float:
     return float(np.mean([row[name] for row in rows if name in row] or [np.nan]))
 
 
+def _shown(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.3f}"
+
+
 def write(
     models: list[dict[str, Any]], decisions: list[dict[str, Any]], good: list[dict[str, Any]]
 ) -> None:
@@ -381,7 +385,7 @@ def write(
         of = [row for row in decisions if (row["set"], row["name"]) == (name, judge)]
         values = [mean(of, key) for key in ("judge", "keep", "fuse", "boldly", "agree", "replace",
                                             "checks", "one model", "both sides")]  # fmt: skip
-        lines.append([name, judge, *(f"{value:.3f}" for value in values)])
+        lines.append([name, judge, *map(_shown, values)])
     second = table(
         ["set", "judge", "judge's own F1", "keep", "fuse (auto)", "fuse boldly", "agree", "replace",
          "30 checks", "one model (seed 0)", "both sides (seed 0)"], lines,
