@@ -399,7 +399,7 @@ def test_other_formats_are_told_what_is_supported(tmp_path: Path, name: str) -> 
     assert refused(tmp_path / name) == (
         f"the dataset {name!r} is of no known format; its name must end in .jsonl, .ndjson, "
         ".json, .csv, .tsv, .conll, .iob, .iob2, .bio (each of these also with .gz or .zst), "
-        ".parquet, .xlsx, or it may be a "
+        ".parquet, .spacy, .xlsx, or it may be a "
         "saved dataset folder or a Hugging Face name"
     )
     (tmp_path / name).unlink()

@@ -243,5 +243,5 @@ def test_doccano_and_back(work: Tagged, tmp_path: Path, form: str) -> None:
     assert [line["id"] for line in review.folder.lines() if line.get("unsure")] == [ids[7]]
     lost = [{k: v for k, v in row.items() if k not in ("meta", "item_id")} for row in done]
     (tmp_path / "lost.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lost))
-    with pytest.raises(DataError, match="has no 'item_id'"):
+    with pytest.raises(DataError, match=r"none of the formats.*item_id"):
         import_answers(review, tmp_path / "lost.jsonl", "Zoë")

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from llm_relabel.config.job import Job
-from llm_relabel.config.judges import PEOPLE, JudgeMember, Prices
+from llm_relabel.config.judges import PEOPLE
+from llm_relabel.engine.projection import (
+    SECONDS_A_CALL,
+    Calls,
+    calls_of,
+    messages_of,
+)
 from llm_relabel.evidence import policies
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.judge.opening import open_judges
-from llm_relabel.judge.prices import cost_of, price_of
-from llm_relabel.judge.providers.image_tokens import message_tokens
-from llm_relabel.judge.seam import Judges
 from llm_relabel.models.parts.encoder import MAX_TOKENS, MOST_WINDOWS
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress, Relay, Silent
 from llm_relabel.prompts.builder import describe_messages
 from llm_relabel.prompts.fit import estimated_tokens
-from llm_relabel.prompts.passages import passages
-from llm_relabel.records import Ask, LabelIssue, Message, Tokens
+from llm_relabel.records import LabelIssue
 from llm_relabel.rounds.allocate import Allocation, budget_left
 from llm_relabel.rounds.ask import AskPlanner
 from llm_relabel.rounds.beyond import drawn_issues, unflagged
@@ -30,48 +32,8 @@ from llm_relabel.rounds.flag import flag
 from llm_relabel.rounds.train import train
 from llm_relabel.spellings import item_keys, text_key
 
-# Below so many tokens neither OpenAI nor Anthropic keeps a prefix.
-SHORTEST_PREFIX = 1024
-# A round trip to a hosted model, unless requests_per_minute is slower.
-SECONDS_A_CALL = 2.0
 SHOWN = 15
 EXTRA = ("sample", "panel", "control")
-
-
-@dataclass(frozen=True)
-class Calls:
-    """What one judge would be asked in round 1, estimated.
-
-    `at_most`: it is asked only where the judges before it are not sure. `cost` and `saving` (what
-    a prompt cache would save of it) are US dollars, None where the price is not known.
-    """
-
-    judge: str
-    calls: int
-    tokens: Tokens
-    cost: float | None
-    saving: float
-    minutes: float
-    at_most: bool
-    batch: bool
-
-    def told(self) -> str:
-        """One line."""
-        text = (
-            f"  {self.judge}: {'at most ' if self.at_most else ''}{self.calls:,} calls, "
-            f"{self.tokens.input:,} input and {self.tokens.output:,} output tokens"
-        )
-        if self.cost is None:
-            text += ", price unknown"
-        else:
-            text += f", about ${self.cost:.2f}"
-            if self.saving >= 0.005:
-                text += f" (about ${self.saving:.2f} less if the provider's prompt cache hits)"
-        if self.at_most:
-            text += ", asked only where the judges before it are not sure"
-        return text + (
-            "; hours, by the batch API" if self.batch else f", {self.minutes:.1f} minutes"
-        )
 
 
 @dataclass(frozen=True)
@@ -251,13 +213,13 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
         shown_tokens=section.max_item_tokens,
         in_passages=prepared.task.label_parts is not None,
         in_windows=_in_windows(prepared),
-        calls=tuple(_calls(prepared, asks, judges, len(chosen))),
+        calls=tuple(calls_of(prepared, asks, judges, len(chosen))),
         all_calls=len(llm_asks),
         extra={p: sum(ask.purpose == p for ask in llm_asks) for p in EXTRA},
         questions=(questions or len(chosen)) if PEOPLE in section.member_names else None,
         questions_at_most=not questions,
         prompts=tuple(
-            (ask.id, describe_messages(_messages(prepared, ask)[0])) for ask in first[:prompts]
+            (ask.id, describe_messages(messages_of(prepared, ask)[0])) for ask in first[:prompts]
         )
         if is_llm
         else (),
@@ -265,15 +227,6 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
         if prompts and asks and not is_llm
         else (),
     )
-
-
-def _messages(prepared: Prepared, ask: Ask) -> list[tuple[Message, ...]]:
-    """What an ask puts to a judge: one question, or one for each passage."""
-    item, prompts = prepared.dataset.item(ask.row), prepared.prompts
-    parts = passages(prepared.task, item, ask.candidates, prompts.max_item_tokens)
-    if len(parts) > 1:
-        return [prompts.build(part.item, part.candidates) for part in parts]
-    return [prompts.build(item, ask.candidates)]
 
 
 def _flagged_examples(prepared: Prepared, issues: Sequence[LabelIssue]) -> list[str]:
@@ -332,71 +285,6 @@ def _in_windows(prepared: Prepared) -> int:
         return 0
     texts = (text.as_py() or "" for text in prepared.dataset.text)
     return sum(len(text) > MAX_TOKENS and estimated_tokens(text) > MAX_TOKENS for text in texts)
-
-
-def _calls(prepared: Prepared, asks: Sequence[Ask], judges: Judges, issues: int) -> Iterator[Calls]:
-    """Calls, tokens, money and time of round 1, for each LLM that takes any."""
-    section = prepared.job.judge
-    members = dict(zip(section.member_names, section.members, strict=True))
-    by_judge = {name: [ask for ask in asks if ask.judge == name] for name in members}
-    escalation = section.member_names[1 + len(section.panel) :]
-    for name, member in members.items():
-        if not judges[name].is_llm:
-            continue
-        most = name in escalation
-        theirs = asks_like(by_judge[section.member_names[0]], issues) if most else by_judge[name]
-        prices = price_of(member, uncapped=section.max_cost == "none")
-        calls, tokens, prefix = _tokens(prepared, theirs, member)
-        yield Calls(
-            judge=name,
-            calls=calls,
-            tokens=tokens,
-            cost=None if prices is None else cost_of(tokens, prices),
-            saving=0.0 if prices is None else _saving(prefix, calls, prices),
-            minutes=_minutes(member, calls, tokens),
-            at_most=most,
-            batch=member.batch,
-        )
-
-
-def asks_like(asks: Sequence[Ask], count: int) -> list[Ask]:
-    """At most `count` asks, one for each issue."""
-    return [ask for ask in asks if ask.purpose == "label"][:count]
-
-
-def _tokens(
-    prepared: Prepared, asks: Sequence[Ask], member: JudgeMember
-) -> tuple[int, Tokens, float]:
-    """Calls and tokens of all asks, estimated on some of them; those of the stable prefix."""
-    sample = [_messages(prepared, ask) for ask in asks[:: max(1, len(asks) // 200)]]
-    size = sum(message_tokens(each, member) for parts in sample for each in parts)
-    mean, passages = size / max(1, len(sample)), sum(map(len, sample)) / max(1, len(sample))
-    calls = round(passages * len(asks))
-    prefix = estimated_tokens(prepared.prompts.system.text)
-    tokens = Tokens(input=int(mean * len(asks)), output=prepared.task.answer_tokens * calls)
-    return calls, tokens, prefix
-
-
-def _saving(prefix: float, calls: int, prices: Prices) -> float:
-    """US dollars that a prompt cache saves when every call but the first hits it."""
-    if prefix < SHORTEST_PREFIX or prices.cached_input is None or not calls:
-        return 0.0
-    saved = prefix * (calls - 1) * (prices.input - prices.cached_input)
-    written = prefix * ((prices.cache_write or prices.input) - prices.input)
-    return max(0.0, (saved - written) / 1_000_000)
-
-
-def _minutes(member: JudgeMember, calls: int, tokens: Tokens) -> float:
-    seconds = calls * SECONDS_A_CALL / member.concurrency
-    for rate, amount in (
-        (member.requests_per_minute, calls),
-        (member.tokens_per_minute, tokens.input + tokens.output),
-        (member.input_tokens_per_minute, tokens.input),
-        (member.output_tokens_per_minute, tokens.output),
-    ):
-        if rate:
-            seconds = max(seconds, 60 * amount / rate)
-    return seconds / 60
 
 
 def first_issues(

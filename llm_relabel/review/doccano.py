@@ -20,6 +20,7 @@ ITEM, TEXT, LABEL = "item_id", "text", "label"
 # What its exports call the text, the labels and the notes, of several versions and projects.
 TEXTS = (TEXT, "data")
 LABELS = (LABEL, "labels", "entities", "annotations")
+_META = ("meta", "metadata")
 _NOTES = "Comments"
 
 
@@ -46,8 +47,9 @@ def label_types(task: Task) -> list[dict[str, Any]]:
 
 
 def is_export(columns: set[str]) -> bool:
-    """Whether rows with these keys may be doccano's."""
-    return bool(columns & set(TEXTS)) and bool(columns & set(LABELS))
+    """Whether rows with these keys may be doccano's of such items."""
+    named = columns & {ITEM, *_META}
+    return bool(named and columns & set(TEXTS) and columns & set(LABELS))
 
 
 def from_lines(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled]:
@@ -56,7 +58,7 @@ def from_lines(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled
     Raises DataError where the items have lost their ids.
     """
     for number, row in enumerate(rows, start=1):
-        meta = row.get("meta") or row.get("metadata") or {}
+        meta = next((row[name] for name in _META if row.get(name)), {})
         kept = {**(meta if isinstance(meta, dict) else {}), **row}
         if ITEM not in kept:
             raise DataError(

@@ -166,7 +166,8 @@ def _read(review: Review, path: Path) -> Iterable[Filled]:
         return doccano.from_lines(found, review.task)
     raise DataError(
         f"{str(path)!r} is none of the formats: neither {ID!r} and {ANSWER!r}, as `review export` "
-        "writes them, nor an export of Label Studio (JSON, JSON-MIN, CSV, TSV), of doccano (JSONL) "
+        "writes them, nor an export of Label Studio (JSON, JSON-MIN, CSV, TSV), of doccano (JSONL, "
+        "with its item_id) "
         f"or of Argilla (records.to_json); its keys are {', '.join(sorted(columns))[:200]}"
     )
 
