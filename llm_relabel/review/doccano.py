@@ -58,7 +58,7 @@ def from_lines(rows: Sequence[Mapping[str, Any]], task: Task) -> Iterator[Filled
     Raises DataError where the items have lost their ids.
     """
     for number, row in enumerate(rows, start=1):
-        meta = next((row[name] for name in _META if row.get(name)), {})
+        meta: Any = next((row[name] for name in _META if row.get(name)), {})
         kept = {**(meta if isinstance(meta, dict) else {}), **row}
         if ITEM not in kept:
             raise DataError(
