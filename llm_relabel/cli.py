@@ -18,6 +18,7 @@ from llm_relabel.commands.manual import help_
 from llm_relabel.commands.order import InOrderOfUse
 from llm_relabel.commands.review import review
 from llm_relabel.commands.saying import as_json, say, say_json
+from llm_relabel.commands.tune import tune_
 from llm_relabel.errors import Paused, RelabelError
 
 DONE, FAULT, BAD_INPUT, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -209,7 +210,7 @@ def cancel(run: str) -> None:
     say(engine.cancel_run(Path(run)))
 
 
-for _command in (evaluate_, review, cache, help_):
+for _command in (evaluate_, tune_, review, cache, help_):
     cli.add_command(_command)
 
 

@@ -37,6 +37,7 @@ LAYERS = [
     ["rounds"],
     ["engine"],
     ["evaluation"],
+    ["tune"],
     ["demo", "api"],
     ["manual"],
     ["commands"],

@@ -16,6 +16,7 @@ ORDER = (
     "review",
     "rollback",
     "eval",
+    "tune",
     "cancel",
     "cache",
     "help",

@@ -50,7 +50,7 @@ def job_to_evaluate(job: Job, judges: Sequence[str], recorded: Sequence[str]) ->
     """
     section = job.judge
     known = dict(zip(section.member_names, section.members, strict=True))
-    members = [known.get(name) or _further(name, section.members) for name in judges]
+    members = [known.get(name) or further_member(name, section.members) for name in judges]
     members += [JudgeMember(model=f"recorded/{_from_job(job, path)}") for path in recorded]
     if not members:
         members = list(section.members)
@@ -83,7 +83,7 @@ def _from_job(job: Job, path: str) -> str:
     return str(full.relative_to(job.folder) if full.is_relative_to(job.folder) else full)
 
 
-def _further(model: str, members: Sequence[JudgeMember]) -> JudgeMember:
+def further_member(model: str, members: Sequence[JudgeMember]) -> JudgeMember:
     """A judge that the job does not name: where and how to ask it is as for its provider's."""
     try:
         fresh = JudgeMember(model=model)

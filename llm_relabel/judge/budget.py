@@ -56,12 +56,18 @@ class Budget:
         self.lost = self.spent - spent
         self._ledger = ledger
         self.refusals: set[str] = set()  # the reasons of calls that were not let through
+        self.calls = 0
+        """Attempts that were let through."""
+        self.most_calls: int | None = None
         self._promised = 0.0
         self._in_flight = 0
         self._waiting: list[asyncio.Future[None]] = []
 
     async def reserve(self, worst: float) -> None:
-        """Promise `worst` dollars. Raises Paused when the cap cannot hold them."""
+        """Promise `worst` dollars for one call. Raises Paused when the caps cannot hold it."""
+        if self.most_calls is not None and self.calls >= self.most_calls:
+            raise Paused(f"{self.calls:,} calls were made; more are not allowed")
+        self.calls += 1
         while not self.try_reserve(worst):
             if self._in_flight == 0:
                 assert self.cap is not None
@@ -70,6 +76,7 @@ class Budget:
                     f"max_cost ${self.cap:.2f} is spent; raise judge.max_cost to go on"
                 )
                 self.refusals.add(reason)
+                self.calls -= 1
                 raise Paused(reason)
             room = asyncio.get_running_loop().create_future()
             self._waiting.append(room)

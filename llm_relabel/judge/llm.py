@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from llm_relabel.config.judges import JudgeMember, Prices
@@ -110,6 +111,16 @@ class LLMJudge:
         self._in_flight: dict[str, asyncio.Future[tuple[Settled, str] | BaseException]] = {}
         self._first: asyncio.Lock | None = asyncio.Lock()
         self.fell_back: str | None = None
+
+    def under(self, task: Task, prompts: PromptBuilder) -> LLMJudge:
+        """The same judge, at the same endpoint and cost, under other definitions."""
+        other = copy(self)
+        other._task, other._in_flight = task, {}
+        in_words = self._schema is None
+        other._prompts = prompts.in_words() if in_words else prompts
+        full = self.member.provider == "hf"
+        other._schema = None if in_words else prompts.answer_schema(full=full)
+        return other
 
     def begin_round(self, evidence: RoundEvidence, asks: Sequence[Ask]) -> None:
         """Nothing to prepare: a prompt says all that this judge sees."""

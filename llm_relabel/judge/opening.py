@@ -41,7 +41,7 @@ def open_judges(
     section = job.judge
     cap = section.max_cost if isinstance(section.max_cost, float) else None
     members = dict(zip(section.member_names, section.members, strict=True))
-    prices = {name: _price(member, section) for name, member in members.items()}
+    prices = {name: priced(member, section) for name, member in members.items()}
     kept = folder is not None and any(price is not None for price in prices.values())
     ledger = Ledger(folder / LEDGER) if folder is not None and kept and cap is not None else None
     budget = Budget(cap, spent=spent, ledger=ledger)
@@ -99,7 +99,7 @@ def _chooses(task: Task) -> bool:
     return bool({"label", "labels"} & task.answer_schema()["properties"].keys())
 
 
-def _price(member: JudgeMember, section: JudgeSection) -> Prices | None:
+def priced(member: JudgeMember, section: JudgeSection) -> Prices | None:
     prices = price_of(member, uncapped=section.max_cost == "none")
     if section.max_cost is None and is_paid(prices):
         raise JobError(

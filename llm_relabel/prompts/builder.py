@@ -34,16 +34,17 @@ def template_folder() -> Path:
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """What fills in the bundled templates."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_folder()),
         undefined=jinja2.StrictUndefined,
         # Prompts are plain text for a model, not HTML: escaping would change the item.
         autoescape=False,
         keep_trailing_newline=False,
     )
-    environment.filters["tojson_text"] = lambda text: json.dumps(text, ensure_ascii=False)
-    return environment
+    made.filters["tojson_text"] = lambda text: json.dumps(text, ensure_ascii=False)
+    return made
 
 
 class PromptBuilder:
@@ -193,12 +194,12 @@ class PromptBuilder:
 def _module_of(template: Path) -> Any:
     """A template's macros. Raises JobError where a user's own cannot be used."""
     if template.parent == template_folder():
-        return _environment().get_template(template.name).module
+        return environment().get_template(template.name).module
     # A file from elsewhere may be somebody else's: it fills in words and does nothing more.
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
-    environment.filters.update(_environment().filters)
+    sandbox = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+    sandbox.filters.update(environment().filters)
     try:
-        module: Any = environment.from_string(template.read_text(encoding="utf-8")).module
+        module: Any = sandbox.from_string(template.read_text(encoding="utf-8")).module
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"the template {str(template)!r} cannot be read: {error}") from error
     except jinja2.TemplateError as error:

@@ -158,6 +158,9 @@ class Classification:
             return ", ".join(map(visible_name, value)) or "(none applies)"
         return self.show(value)
 
+    def example(self, item: Item, key: str) -> str:  # noqa: ARG002 - an item is an example whole
+        return "\n".join(text for text in item.fields.values() if text.strip())
+
     # Units
 
     def units(

@@ -206,6 +206,10 @@ class Tagging:
             )
         return shown(span_of(key, value))
 
+    def example(self, item: Item, key: str) -> str:
+        span, text = span_of(key, ""), text_of(item)
+        return f"{text[: span.start]}[[{span.text}]]{text[span.end :]}"
+
     # Units
 
     def units(self, columns: Mapping[str, Labels], predictions: Predictions | None = None) -> Units:

@@ -185,6 +185,10 @@ class Task(Protocol):
         """One unit's JSON value in words, as lists of changes write it."""
         ...
 
+    def example(self, item: Item, key: str) -> str:
+        """How an item stands in a definition as an example of what its unit `key` is."""
+        ...
+
     # Units
 
     def units(self, columns: Mapping[str, Labels], predictions: Predictions | None = None) -> Units:

@@ -133,6 +133,9 @@ class Ratings:
     def show_unit(self, key: str, value: Any) -> str:
         return self.show(value)
 
+    def example(self, item: Item, key: str) -> str:
+        return next(iter(item.fields.values()))
+
     # Units
 
     def units(self, columns: Mapping[str, Labels], predictions: Predictions | None = None) -> Units:
