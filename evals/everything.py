@@ -33,7 +33,8 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 IN_README = (
     "TREC-6, sym20", "mean over", "TREC-6 conf20", "own programmatic labels", "by 100 spot-checks",
     "significantly worse", "no spot-check, 7", "interval, through the choice", "and 14 kills",
-    "under a money cap", "hostile texts", "finer_ord, gpt-4o",
+    "under a money cap", "hostile texts", "finer_ord, gpt-4o", "useless guidelines",
+    "gold 300, a simulated reader of prose alone",
 )  # fmt: skip
 
 Row = tuple[str, str]
@@ -93,6 +94,26 @@ def of_tagging(r: dict[str, Any]) -> Iterator[Row]:
         yield (
             f"tagging, {name}, {judge} on 30%: span F1 before, after, with 30 spot-checks",
             f"{before:.3f}, {after:.3f}, {checked:.3f} (the judge's own {own:.3f})",
+        )
+
+
+def of_tune(r: dict[str, Any]) -> Iterator[Row]:
+    worst = max(row["ours"] for row in r["useless"])
+    best = max(row["best on all gold"] for row in r["useless"])
+    yield (
+        "tuning with useless guidelines, 1,000 tunings of each kind: accepted at most; by the best "
+        "mean on all gold",
+        f"{worst:.1%}; {best:.1%}",
+    )
+    for row in r["gaps"]:
+        before, after, hand, gap, calls = (
+            statistics.mean(run[key] for run in row["runs"])
+            for key in ("before", "after", "hand", "gap", "calls")
+        )
+        yield (
+            f"tuning from definitions that say nothing, gold {row['gold']}, a simulated reader of "
+            f"{row['reader']}: right answers before, after, with hand-written ones",
+            f"{before:.1%}, {after:.1%}, {hand:.1%}: {gap:.0%} of the gap by {calls:.0f} calls",
         )
 
 
@@ -241,6 +262,7 @@ SCRIPTS: list[tuple[str, bool, Headlines | None]] = [
     ("rounds", True, None),
     ("embedding", True, of_embedding),
     ("tagging", True, of_tagging),
+    ("tune", False, of_tune),
     ("budget", True, of_budget),
     ("fusion_speed", False, of_fusion),
     ("agreement", True, of_agreement),

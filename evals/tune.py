@@ -333,7 +333,7 @@ def table(found: Mapping[str, Any]) -> str:
               f"Exemplars where 15% of the labels are wrong: {shown['wrong']:.1%} of "
               f"{shown['exemplars']} are labeled wrong; drawn at random "
               f"{shown['drawn at random']:.1%}.",
-              "", f"Measured on: {found['machine']}"]  # fmt: skip
+              "", f"Measured on: {found['about']}"]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -367,7 +367,7 @@ def main() -> None:
         "gaps": gaps(world, options.seeds),
         "good starts": good_starts(world, 2 * options.seeds),
         "exemplars": exemplars(world),
-        "machine": facts("llm_relabel", "numpy", "torch", "scikit-learn"),
+        "about": facts("llm_relabel", "numpy", "torch", "scikit-learn"),
         "seconds": round(time.time() - started),
     }
     RESULTS.mkdir(exist_ok=True)

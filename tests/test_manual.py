@@ -143,8 +143,8 @@ def test_no_line_of_a_list_of_commands_is_cut_at_80_columns(
 def test_help_lists_the_commands_in_the_order_of_use(work: toy.Work) -> None:
     listed = re.findall(r"^  ([a-z]+)  ", work.run("--help").stdout.split("Commands:")[1], re.M)
     assert listed == [
-        "demo", "init", "plan", "run", "status", "report", "review", "rollback", "eval", "cancel",
-        "cache", "help",
+        "demo", "init", "plan", "run", "status", "report", "review", "rollback", "eval", "tune",
+        "cancel", "cache", "help",
     ]  # fmt: skip
 
 

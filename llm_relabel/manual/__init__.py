@@ -20,6 +20,7 @@ TOPICS = (
     "review",
     "people",
     "evaluation",
+    "tuning",
     "run-folder",
     "trust",
     "figures",

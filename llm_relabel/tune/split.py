@@ -22,6 +22,8 @@ Mode = Literal["locked", "cross-fit", "proposals"]
 # tests what the other proposed; below, nothing can be proved.
 MANY, FEW = 150, 60
 SHARES = (0.3, 0.2, 0.5)
+# Where no part is locked away, a search learns from one part and chooses by the other.
+HALVES = {PROPOSE: 0.6, SELECT: 0.4}
 
 
 def mode_of(items: int) -> Mode:
@@ -63,4 +65,25 @@ def dealt(
         chosen = int(np.argmax(wanted * dealt_so_far - have))
         have[chosen] += sizes[place]
         found[groups == distinct[place]] = names[chosen]
+    return found
+
+
+def parts_of(
+    mode: Mode, shares: tuple[float, float, float], groups: NDArray[np.int64],
+    strata: NDArray[np.int64], seed: int,
+) -> dict[str, NDArray[np.int64]]:  # fmt: skip
+    """The places (items,) of each part; parts of a half are called `first half: propose`."""
+
+    def part(places: NDArray[np.int64], of: Mapping[str, float]) -> dict[str, NDArray[np.int64]]:
+        named = dealt(of, groups[places], strata[places], seed)
+        return {name: places[named == name] for name in of}
+
+    everything = np.arange(len(groups))
+    if mode == "locked":
+        return part(everything, dict(zip((PROPOSE, SELECT, TEST), shares, strict=True)))
+    found = part(everything, HALVES)
+    if mode == "cross-fit":
+        for name, places in part(everything, {FIRST: 0.5, SECOND: 0.5}).items():
+            found[name] = places
+            found |= {f"{name}: {k}": v for k, v in part(places, HALVES).items()}
     return found

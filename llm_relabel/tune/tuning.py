@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,12 @@ from llm_relabel.tune.split import (
     SELECT,
     TEST,
     Mode,
-    dealt,
     mode_of,
+    parts_of,
 )
 from llm_relabel.tune.testing import in_words, tested
 from llm_relabel.tune.writer import open_writer
 
-# Each half's search learns from one part of it and chooses by the other.
-HALVES = {PROPOSE: 0.6, SELECT: 0.4}
 # The pooled test of two halves is a little too generous; so much of alpha makes up for it.
 CROSS_FIT = 0.6
 
@@ -106,20 +104,7 @@ class Tuning:
         firsts = np.minimum(units.starts[:-1], max(len(units) - 1, 0))
         strata = codes[firsts][rows].astype(np.int64)
 
-        def part(places: NDArray[np.int64], shares: Mapping[str, float]) -> dict[str, Any]:
-            named = dealt(shares, groups[places], strata[places], seed)
-            return {name: places[named == name] for name in shares}
-
-        everything = np.arange(len(rows))
-        if self.mode == "locked":
-            shares = dict(zip((PROPOSE, SELECT, TEST), self.settings.shares, strict=True))
-            return part(everything, shares)
-        found = part(everything, HALVES)
-        if self.mode == "cross-fit":
-            for name, places in part(everything, {FIRST: 0.5, SECOND: 0.5}).items():
-                found[name] = places
-                found |= {f"{name}: {k}": v for k, v in part(places, HALVES).items()}
-        return found
+        return parts_of(self.mode, self.settings.shares, groups, strata, seed)
 
     # What is reckoned before anything is asked
 
