@@ -110,6 +110,20 @@ def test_abstained_and_failed_stand_beside_both_readings(work: toy.Work, gold: P
     assert found["accuracy"]["answered_only"]["value"] == 1.0
 
 
+def test_a_judge_that_says_one_thing_is_told(work: toy.Work, gold: Path) -> None:
+    def dull(received: Received) -> dict[str, Any]:
+        return answer("tool" if row_of(received.user) % 29 else "fruit")
+
+    with LoopbackServer(answer=dull) as server:
+        work.llm(server.openai_url)
+        done = work.run("eval", str(work.job), "--gold", str(gold))
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"says tool for \d+ of the \d+ items .*it hardly looks", done.stdout)
+    with LoopbackServer(answer=lambda received: answer(toy.truth(row_of(received.user)))) as server:
+        work.llm(server.openai_url)
+        assert "hardly looks" not in work.run("eval", str(work.job), "--gold", str(gold)).stdout
+
+
 def test_a_bundled_form_of_the_prompt_is_tried_by_its_name(work: toy.Work, gold: Path) -> None:
     def short_only(received: Received) -> dict[str, Any]:
         assert received.schema is not None

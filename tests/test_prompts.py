@@ -18,7 +18,7 @@ import llm_relabel as lr
 from llm_relabel.config.definitions import load_definitions
 from llm_relabel.prompts.builder import PromptBuilder, describe_messages
 from llm_relabel.prompts.candidates import choose_candidates
-from llm_relabel.prompts.fence import fence_for
+from llm_relabel.prompts.fence import fence_for, without_fences
 from llm_relabel.prompts.fit import cut_to, estimated_tokens
 from llm_relabel.records import Item, LabelIssue
 from llm_relabel.tasks.classification import Classification
@@ -183,3 +183,9 @@ def test_a_cut_item_stands_in_its_fence_like_any_other(work: toy.Work) -> None:
         assert item.startswith("the ")
         assert item.endswith(" the end")
         assert len(item) < 1000
+
+
+def test_copied_fences_are_taken_off() -> None:
+    fence = "<<<item-0123456789abcdef>>>"
+    assert without_fences(f"It is {fence}\nred {fence}") == "It is red"
+    assert without_fences("a <<<item-x>>> b") == "a <<<item-x>>> b"

@@ -18,7 +18,7 @@ import pytest
 from loopback import Fault, LoopbackServer, Received
 from questions import LABELS, QUESTION, REQUEST, SCHEMA, SYSTEM, bare
 
-from llm_relabel.config.judges import JudgeSection
+from llm_relabel.config.judges import JudgeMember, JudgeSection
 from llm_relabel.errors import (
     AccessDenied,
     CallTimedOut,
@@ -33,6 +33,7 @@ from llm_relabel.errors import (
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
 from llm_relabel.judge.providers import anthropic as anthropic_provider
 from llm_relabel.judge.providers import openai as openai_provider
+from llm_relabel.judge.providers.keys import Key
 from llm_relabel.judge.providers.opening import open_provider
 from llm_relabel.records import Message, Tokens
 
@@ -409,3 +410,22 @@ def test_the_loopback_answers_the_same_question_alike(server: LoopbackServer) ->
     first, second = ask(section(server, "openai")), ask(section(server, "anthropic"))
     assert first.text == second.text
     assert isinstance(server.requests[0], Received)
+
+
+@pytest.mark.parametrize(
+    ("url", "bounded"),
+    [("http://127.0.0.1:1/v1", True), ("http://10.1.2.3/v1", True),
+     ("http://gpu-box:8000/v1", True), ("https://llm.example.com/v1", False), (None, False)],
+)  # fmt: skip
+def test_a_server_of_ones_own_is_told_where_a_rationale_ends(
+    url: str | None, bounded: bool
+) -> None:
+    section = JudgeMember(model="openai/x", base_url=url)
+    provider = openai_provider.OpenAIProvider(section, Key("k"))
+    schema = {"type": "object", "properties": {"rationale": {"type": "string"},
+                                               "label": {"type": "string"}}}  # fmt: skip
+    body = provider.payload(ChatRequest((Message("user", "hi"),), schema))
+    sent = body["response_format"]["json_schema"]["schema"]["properties"]
+    assert ("maxLength" in sent["rationale"]) is bounded
+    assert "maxLength" not in sent["label"]
+    assert "maxLength" not in schema["properties"]["rationale"]

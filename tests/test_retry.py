@@ -68,6 +68,18 @@ def test_every_transient_error_is_tried_again(waits: list[float], error: Provide
     assert len(waits) == 2
 
 
+def test_a_greedy_request_that_timed_out_gets_one_more_chance(waits: list[float]) -> None:
+    greedy = ChatRequest(REQUEST.messages, None, {"temperature": 0})
+    provider = ScriptedProvider([CallTimedOut("slow")] * 9)
+    with pytest.raises(CallTimedOut):
+        asyncio.run(retry.complete_with_retry(provider, greedy, timeout=5))
+    assert len(provider.requests) == 2
+    sampled = ScriptedProvider([CallTimedOut("slow")] * 9)
+    with pytest.raises(CallTimedOut):
+        complete(sampled)
+    assert len(sampled.requests) == retry.ATTEMPTS
+
+
 @pytest.mark.parametrize("kind", [RequestRejected, ContentRefused, AccessDenied])
 def test_a_lasting_error_is_not_tried_again(waits: list[float], kind: type[ProviderError]) -> None:
     provider = ScriptedProvider([kind("no"), "yes"])

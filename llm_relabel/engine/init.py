@@ -135,12 +135,16 @@ def _labels_text(
     for name, others in aliases.items():
         labels[name]["aliases"] = list(others)
     spelled = {other: name for name, others in aliases.items() for other in others}
-    for name, texts in starter.examples(dataset, names, spelled).items():
-        labels[name]["examples"] = texts
+    shown = starter.examples(dataset, names, spelled)
+    for name, texts in shown.examples.items():
+        labels[name]["examples"] = list(texts)
+    for name, texts in shown.near_misses.items():
+        labels[name]["not"] = list(texts)
     header = (
         "# What each label means, in the words the judge will read. The examples are rows of the\n"
-        "# data that carry the label now and that a quick model of words would label so too; keep\n"
-        "# those that are right. Near-misses go under `not`. No item is shown as its own example.\n"
+        "# data that carry the label now and that a quick model of words would label so too, and\n"
+        "# under `not` the one of another label that is most like it; keep those that are right.\n"
+        "# No item is shown as its own example.\n"
     )
     body = {"instruction": starter.instruction, "labels": labels}
     return header + as_yaml(body, width=96)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+from scipy.special import betainc
+
+from llm_relabel.agreement.judged import Answers
+from llm_relabel.evidence.doubts import ALIKE, CHANCE, FEWEST_ALIKE
+from llm_relabel.tasks import Task
+from llm_relabel.units import Labels, hashable, label_json
 
 GIVEN, MODEL = "given labels", "small model"
 PROVED = 0.05  # a corrected p-value below this is called proof
@@ -46,6 +54,28 @@ def conclusion(figures: Mapping[str, Any]) -> str:
     if p < PROVED:
         return f"The winner is {_name(best)}: {shown} it, {lead}, and that is proved (p {_p(p)})."
     return f"No winner is proved: {shown} {_name(best)}, {lead}, which may be chance (p {_p(p)})."
+
+
+def constant_judges(task: Task, truth: Labels, by_judge: Mapping[str, Answers]) -> list[str]:
+    """A sentence on each judge that answers nearly always the same where gold does not."""
+    found = []
+    for name, answers in by_judge.items():
+        said = answers.labels[answers.answered]
+        if name in (GIVEN, MODEL) or len(said) < FEWEST_ALIKE:
+            continue
+        counts = Counter(map(hashable, map(label_json, said.tolist())))
+        answer, count = counts.most_common(1)[0]
+        usual = sum(hashable(label_json(each)) == answer for each in truth[answers.answered])
+        share = (usual + 1) / (len(said) + 2)
+        if count < ALIKE * len(said) or betainc(count, len(said) - count + 1, share) >= CHANCE:
+            continue
+        label = next(each for each in said.tolist() if hashable(label_json(each)) == answer)
+        found.append(
+            f"{name} says {task.show(label)} for {count:,} of the {len(said):,} items that it "
+            f"answers, and gold for {usual:,}: it hardly looks at them; a shorter prompt "
+            "(--prompt short) or a larger model may help"
+        )
+    return found
 
 
 def _between(

@@ -23,7 +23,7 @@ from llm_relabel.evaluation.asking import (
     open_desk,
     variant_of,
 )
-from llm_relabel.evaluation.conclusion import GIVEN, MODEL, conclusion
+from llm_relabel.evaluation.conclusion import GIVEN, MODEL, conclusion, constant_judges
 from llm_relabel.evaluation.figures import answers_of, compare
 from llm_relabel.evaluation.gold_set import GoldSet, read_gold
 from llm_relabel.evidence.predicted import Predicted
@@ -218,7 +218,11 @@ class _Evaluation:
             "exclusive": is_one_choice(prepared.task),
             "evidence": section.evidence,
             **described(prepared.task.measure),
-            "warnings": [*prepared.warnings, *gold.warnings],
+            "warnings": [
+                *prepared.warnings,
+                *gold.warnings,
+                *constant_judges(prepared.task, gold.truth, self._answers),
+            ],
             **compared,
             **({"anchoring": dict(arms)} if arms else {}),
             "identity": prepared.identity(),

@@ -27,6 +27,7 @@ from llm_relabel.judge.providers.image_limits import check_images
 from llm_relabel.judge.retry import complete_with_retry
 from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.prompts.builder import PromptBuilder
+from llm_relabel.prompts.fence import without_fences
 from llm_relabel.prompts.passages import passages
 from llm_relabel.records import AbstainOrFailure, Ask, Item, Outcome, Tokens, Verdict
 from llm_relabel.tasks import Answer, InvalidAnswer, Task
@@ -220,7 +221,7 @@ class LLMJudge:
             outcome=settled.outcome,
             answer=label_json(label),
             confidence=answer.confidence if answer is not None else None,
-            rationale=answer.rationale if answer is not None else "",
+            rationale=without_fences(answer.rationale) if answer is not None else "",
             reason=settled.reason,
             prompt_sha256=question.key,
             tokens=Tokens() if free else bill.tokens,

@@ -1,8 +1,9 @@
 """The one retry policy: every provider makes single attempts, and this decides on the next.
 
-Only a TransientError is tried again. "Too many" is no failure of the call: it uses up none of the
-attempts that errors get, as long as others are answered meanwhile. The wait is exponential with
-full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): many calls
+Only a TransientError is tried again; a greedy request that timed out, once. "Too many" is no
+failure of the call: it uses up none of the attempts that errors get, as long as others are answered
+meanwhile. The wait is exponential with full jitter
+(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): many calls
 fail together, and must not come back together. A provider's Retry-After is a minimum, and
 the jitter goes on top of it for the same reason.
 """
@@ -16,7 +17,7 @@ from typing import TypeAlias
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from llm_relabel.errors import ProviderError, RateLimited, TransientError
+from llm_relabel.errors import CallTimedOut, ProviderError, RateLimited, TransientError
 from llm_relabel.judge.chat import ChatProvider, ChatRequest, Completion
 
 ATTEMPTS = 6
@@ -49,8 +50,9 @@ def wait_seconds(error: TransientError, number: int) -> float:
 class _Patience:
     """What one call has met: `errors`, and how often it was refused `in_vain`."""
 
-    def __init__(self, attempts: int, answered: Callable[[], int]) -> None:
+    def __init__(self, attempts: int, answered: Callable[[], int], *, greedy: bool) -> None:
         self._attempts = attempts
+        self._greedy = greedy
         self._answered = answered
         self._seen = answered()
         self.errors = 0
@@ -61,7 +63,9 @@ class _Patience:
         """An attempt ended so."""
         self.last = error
         if not isinstance(error, RateLimited):
-            self.errors += 1
+            # The same greedy request that ran too long will do so again: it gets one more chance.
+            again = self._greedy and isinstance(error, CallTimedOut)
+            self.errors += -(-self._attempts // 2) if again else 1
             return
         seen = self._answered()
         self.in_vain = self.in_vain + 1 if seen == self._seen else 1
@@ -97,7 +101,7 @@ async def complete_with_retry(
     Raises the last attempt's ProviderError.
     """
     number = 0
-    patience = _Patience(attempts, answered)
+    patience = _Patience(attempts, answered, greedy=request.params.get("temperature") == 0)
     failed: TransientError | None = None
 
     async def attempt() -> Completion:

@@ -8,6 +8,14 @@ import re
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
+_FENCE = re.compile(r"\s*<<<item-[0-9a-f]{16}>>>\s*")
+
+
+def without_fences(text: str) -> str:
+    """What a judge wrote, less the markers that it copied."""
+    return _FENCE.sub(" ", text).strip() if "<<<item-" in text else text
+
+
 def fence_for(text: str) -> str:
     """A marker line that `text` does not contain, derived from it.
 

@@ -68,12 +68,18 @@ class LabelParts(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Texts for each label that may stand in its definition: examples, and what only looks so."""
+
+    examples: Mapping[str, Sequence[str]]
+    near_misses: Mapping[str, Sequence[str]]
+
+
 class Examples(Protocol):
     """What chooses rows that can stand as examples of each label."""
 
-    def __call__(
-        self, dataset: Dataset, names: Sequence[str], spelled: Mapping[str, str]
-    ) -> dict[str, list[str]]:
+    def __call__(self, dataset: Dataset, names: Sequence[str], spelled: Mapping[str, str]) -> Shown:
         """A few texts for each of `names`; `spelled` holds the name behind each other spelling."""
         ...
 

@@ -109,6 +109,15 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def is_own(url: str) -> bool:
+    """Whether a URL's host is this machine or one of its own network, and no provider's."""
+    host = (urlsplit(url).hostname or "").lower()
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan"))
+
+
 def resolve_key(section: JudgeMember, folder: Path, environ: Mapping[str, str]) -> Key | None:
     """The one key that this judge may be sent, before anything is spent.
 

@@ -33,7 +33,7 @@ from llm_relabel.judge.providers.faults import (
     scrub_chain,
     without,
 )
-from llm_relabel.judge.providers.keys import DUMMY, Key, endpoint, is_custom, is_loopback
+from llm_relabel.judge.providers.keys import DUMMY, Key, endpoint, is_custom, is_loopback, is_own
 from llm_relabel.judge.providers.wire import (
     KEEPALIVE_SECONDS,
     AnswerFormat,
@@ -84,7 +84,9 @@ class OpenAIProvider:
         self._custom = is_custom(section)
         # Older and other servers know only the old name; OpenAI's reasoning models only the new.
         self._limit_name = "max_tokens" if self._custom else "max_completion_tokens"
-        self._format = AnswerFormat(bounds=not self._custom)
+        self._format = AnswerFormat(
+            bounds=not self._custom, short=self._custom and is_own(self.base_url or "")
+        )
         self.client = openai.AsyncOpenAI(
             api_key=self._key.value,
             base_url=self.base_url,

@@ -70,21 +70,30 @@ def chat_content(message: Message) -> str | list[dict[str, Any]]:
     ]
 
 
+# Characters. llama.cpp, vLLM and Ollama make a grammar of it; much more is slow for them.
+LONGEST_RATIONALE = 300
+
+
 class AnswerFormat:
     """`response_format` in OpenAI's form. A judge has one schema, so the last one is kept.
 
     `bounds`: whether the server is known to take the bounds of numbers; elsewhere they are left
-    out, and the prompt says them.
+    out, and the prompt says them. `short`: whether the rationale is given a length, which servers
+    of one's own keep to and a small model needs: it may otherwise write one without end.
     """
 
-    def __init__(self, *, bounds: bool) -> None:
+    def __init__(self, *, bounds: bool, short: bool = False) -> None:
         self._bounds = bounds
+        self._short = short
         self._last: tuple[Mapping[str, Any], dict[str, Any]] | None = None
 
     def of(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """The format that asks for an answer of this schema."""
         if self._last is None or self._last[0] is not schema:
             sent = dict(schema) if self._bounds else _without_bounds(schema)
+            if self._short and "rationale" in sent.get("properties", {}):
+                rationale = {**sent["properties"]["rationale"], "maxLength": LONGEST_RATIONALE}
+                sent["properties"] = {**sent["properties"], "rationale": rationale}
             named = {"name": "answer", "strict": True, "schema": sent}
             self._last = (schema, {"type": "json_schema", "json_schema": named})
         return self._last[1]
