@@ -128,7 +128,7 @@ def tuned(
     )
     search = Search(world.prepared.task, world.gold[parts[PROPOSE]], ask, PROPOSE, SELECT,
                     _unheard)  # fmt: skip
-    drafts = [drafted(start, pool, words=words, near_misses=False, seed=0)
+    drafts = [drafted(start, pool, words=words, seed=0)
               for words in (False, True)]  # fmt: skip
     return search.run(start, drafts, [lessons]), ask, pool
 
@@ -170,7 +170,7 @@ def good_starts(world: World, seeds: int) -> list[dict[str, Any]]:
             if start_name != "hand-written":
                 rows = np.concatenate(list(parts.values()))
                 pool = pool_of(world.prepared, world.predicted, rows, world.vectors)
-                new = drafted(start, pool, words=False, near_misses=False, seed=0)
+                new = drafted(start, pool, words=False, seed=0)
                 labels = {**start.labels, **{each.label: each.definition for each in new}}
                 start = start.model_copy(update={"labels": labels})
             best, ask, _ = tuned(world, reader, start, parts, 900)

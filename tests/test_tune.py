@@ -235,6 +235,45 @@ def test_a_writer_writes_and_is_counted(work: Tuned) -> None:
     assert "It was vague" in (work.tune_folder / "tune.md").read_text()
 
 
+def test_a_writer_may_write_the_instruction(work: Tuned) -> None:
+    def write(received: Received) -> Any:
+        if received.body["model"] != "writer":
+            rule = "GO BY THE THING" in received.body["messages"][0]["content"]
+            return answer(truth(row_of(received)) if rule else "fruit")
+        if "entries" in json.dumps(received.schema):
+            return written([])
+        return {"instruction": "GO BY THE THING.", "why": "nobody said what to go by"}
+
+    with LoopbackServer(write) as server:
+        found = settled(work, server, "--writer", "openai/writer", "--change", "instruction")
+    assert found["status"] == "proved"
+    (line,) = work.left("proposals.jsonl")
+    assert (line["label"], line["field"]) == ("(instruction)", "instruction")
+    assert work.run("tune", str(work.job), "--accept", "all").returncode == 0
+    source = (work.folder / "labels.yaml").read_text()
+    assert load_definitions(work.folder / "labels.yaml").instruction == "GO BY THE THING."
+    assert tuned.LABELS.partition("labels:")[2] in source
+
+
+def test_the_form_of_the_prompt_may_change(work: Tuned) -> None:
+    def short(received: Received) -> Any:
+        assert received.schema is not None
+        if "rationale" in received.schema["properties"]:
+            return answer("fruit")
+        return {"label": truth(row_of(received)), "confidence": 0.9}
+
+    with LoopbackServer(short) as server:
+        found = settled(work, server, "--change", "form,examples")
+        assert found["status"] == "proved"
+        assert found["form"] == "short"
+        assert found["prompt"]["after"]["tokens"] < found["prompt"]["before"]["tokens"]
+        done = work.run("tune", str(work.job), "--accept", "(form)")
+        assert "Write `template: short` under `judge:`" in done.stdout
+        held = work.tune("--judge", "openai/other")
+        assert "the tuned guideline holds" in held.stdout
+    assert (work.folder / "labels.yaml").read_text() == tuned.LABELS
+
+
 HOSTILE = {
     "another label": lambda names, received: written([entry("stone")]),
     "no JSON": lambda names, received: "I would rather talk.",
@@ -355,9 +394,10 @@ def test_little_gold(work: Tuned, items: int, status: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [(["--labels", "fruits"], "did you mean 'fruit'"),
-     (["--change", "name"], "what may change is definition, examples, not"),
+     (["--change", "name"], "what may change is definition, examples, not, instruction, form"),
      (["--split", "50/50"], "expected three numbers"),
      (["--alpha", "70%"], "above 0 and below 50%"),
+     (["--change", "instruction"], "only a writer writes one"),
      (["--writer", "embedded"], "cannot write"),
      (["--set", "judge.model=recorded/x.jsonl"], "does not read the definitions")],
 )  # fmt: skip
@@ -452,20 +492,31 @@ FIELDS = st.fixed_dictionaries(
 @given(
     old=st.dictionaries(st.sampled_from("abcdef"), st.one_of(TEXT, FIELDS), min_size=1),
     new=st.dictionaries(st.sampled_from("abcdef"), FIELDS), flow=st.booleans(),
+    instructions=st.tuples(st.none() | TEXT, st.none() | TEXT),
     newline=st.sampled_from(["\n", "\r\n"]),
 )  # fmt: skip
 def test_an_edited_file_says_what_it_should_and_nothing_else_changes(
-    old: dict[str, Any], new: dict[str, Any], flow: bool, newline: str
+    old: dict[str, Any],
+    new: dict[str, Any],
+    flow: bool,
+    newline: str,
+    instructions: tuple[str | None, str | None],
 ) -> None:
-    source = f"# head\n{as_yaml({'labels': old})}# tail\n"
+    before, after = instructions
+    body = {"labels": old} if before is None else {"instruction": before, "labels": old}
+    source = f"# head\n{as_yaml(body)}# tail\n"
     if flow:
         source = f"# head\nlabels: {json.dumps(old, ensure_ascii=False)}\n# tail\n"
     source = source.replace("\n", newline)
     wanted = load_definitions(yaml.safe_load(source)["labels"])
     changes = {name: fields for name, fields in new.items() if name in old}
-    if flow and changes:
-        return  # a file in one line is edited whole labels at a time, in block style: see below
-    found = edited(source, changes)
+    if flow and (changes or after is not None):
+        with pytest.raises(DefinitionsError, match="inside braces"):
+            edited(source, changes, instruction=after)
+        return
+    found = edited(source, changes, instruction=after)
+    if after is not None:
+        assert yaml.safe_load(found)["instruction"] == after
     assert found.startswith(f"# head{newline}")
     assert found.rstrip().endswith("# tail")
     plain = wanted.model_dump(by_alias=True)
@@ -478,7 +529,7 @@ def test_an_edited_file_says_what_it_should_and_nothing_else_changes(
             assert (list(said) if isinstance(said, tuple) else said) == (
                 list(each[field]) if isinstance(each[field], list | tuple) else each[field]
             )
-    if not changes:
+    if not changes and after is None:
         assert found == source
 
 

@@ -231,6 +231,12 @@ def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
     )
 
 
+def bundled_forms(task: Task) -> dict[str, Path]:
+    """The other forms of a task's prompt, by the names that `judge.template` knows."""
+    found = template_folder().glob(f"{task.name}-*.jinja")
+    return {each.stem.removeprefix(f"{task.name}-"): each for each in sorted(found)}
+
+
 def _template_of(job: Job, task: Task) -> Path | None:
     """The template that a job names: a file, or one of the bundled forms. Raises JobError."""
     name = job.judge.template
@@ -239,10 +245,7 @@ def _template_of(job: Job, task: Task) -> Path | None:
     path = job.resolve(name)
     if "." in name or "/" in name or path.is_file():
         return path
-    bundled = {
-        each.stem.removeprefix(f"{task.name}-"): each
-        for each in template_folder().glob(f"{task.name}-*.jinja")
-    }
+    bundled = bundled_forms(task)
     if name not in bundled:
         forms = f"the bundled form {', '.join(sorted(bundled))}, or " if bundled else ""
         raise JobError(

@@ -153,7 +153,8 @@ def holds_elsewhere(
         )  # fmt: skip
         try:
             desk.allow(desk.budget.calls + settings.max_calls)
-            pairs = [(desk(tuning.start, part), desk(guide, part)) for part in parts]
+            new = desk.in_form(found["form"])
+            pairs = [(desk(tuning.start, part), new(guide, part)) for part in parts]
         finally:
             desk.close()
         moves = [moved(before, after) for before, after in pairs]

@@ -11,6 +11,7 @@ from llm_relabel.config.definitions import LabelDefinitions, load_definitions
 from llm_relabel.config.job import Job
 from llm_relabel.errors import DataError, DefinitionsError, JobError, nearest
 from llm_relabel.files.journal import read_lines, write_lines, write_whole
+from llm_relabel.tune.guideline import FORM, INSTRUCTION, OF_ALL
 from llm_relabel.tune.yaml_edits import edited
 
 PROPOSALS, RESULT = "proposals.jsonl", "tune.json"
@@ -36,8 +37,11 @@ def decide(job: Job, folder: Path, accept: Sequence[str], reject: Sequence[str])
     if both := set(taken) & set(refused):
         raise JobError(f"{sorted(both)[0]!r} is both accepted and rejected")
     told = list[str]()
-    if taken:
-        told.append(_write(job, [line for line in lines if line["label"] in taken], taken))
+    if words := [name for name in taken if name != OF_ALL[FORM]]:
+        told.append(_write(job, [line for line in lines if line["label"] in words], words))
+    for line in lines:
+        if line["label"] == OF_ALL[FORM] and line["label"] in taken:
+            told.append(f"Write `template: {line['new']}` under `judge:` in the job file.")
     for line in lines:
         if line["label"] in taken:
             line["status"] = "accepted"
@@ -82,12 +86,16 @@ def _write(job: Job, lines: Sequence[dict[str, Any]], taken: Sequence[str]) -> s
     raw = path.read_bytes()
     mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
     text = raw[len(mark) :].decode("utf-8")
-    new = edited(text, changes, where=str(path))
+    told = changes.pop(OF_ALL[INSTRUCTION], {}).get(INSTRUCTION)
+    new = edited(text, changes, where=str(path), instruction=told)
     before = path.with_name(path.name + BEFORE)
     write_whole(before, raw)
     write_whole(path, mark + new.encode("utf-8"))
-    found = load_definitions(path)
-    if found.model_dump() != _wanted(current, changes).model_dump():
+    try:
+        same = load_definitions(path).model_dump() == _wanted(current, changes, told).model_dump()
+    except DefinitionsError:
+        same = False
+    if not same:
         write_whole(path, raw)
         raise DefinitionsError(
             f"{str(path)!r} cannot be edited without a change elsewhere; copy the new words from "
@@ -103,8 +111,11 @@ def _write(job: Job, lines: Sequence[dict[str, Any]], taken: Sequence[str]) -> s
 
 def _check_old(current: LabelDefinitions, lines: Sequence[dict[str, Any]], path: Path) -> None:
     for line in lines:
-        entry = current.labels.get(line["label"])
-        plain = {} if entry is None else entry.model_dump(mode="json", by_alias=True)
+        if line["label"] == OF_ALL[INSTRUCTION]:
+            plain: dict[str, Any] = {INSTRUCTION: current.instruction}
+        else:
+            entry = current.labels.get(line["label"])
+            plain = {} if entry is None else entry.model_dump(mode="json", by_alias=True)
         if plain.get(line["field"]) not in (line["old"], line["new"]):
             raise DefinitionsError(
                 f"{str(path)!r}: {line['field']!r} of {line['label']!r} is no longer what the "
@@ -112,8 +123,12 @@ def _check_old(current: LabelDefinitions, lines: Sequence[dict[str, Any]], path:
             )
 
 
-def _wanted(current: LabelDefinitions, changes: dict[str, dict[str, Any]]) -> LabelDefinitions:
+def _wanted(
+    current: LabelDefinitions, changes: dict[str, dict[str, Any]], instruction: str | None
+) -> LabelDefinitions:
     plain = current.model_dump(mode="json", by_alias=True)
+    if instruction is not None:
+        plain["instruction"] = instruction
     for name, fields in changes.items():
         plain["labels"][name] |= fields
     return LabelDefinitions.model_validate(plain)

@@ -26,7 +26,7 @@ from llm_relabel.progress import Progress
 from llm_relabel.prompts.builder import prompt_builder
 from llm_relabel.records import Verdict
 from llm_relabel.tasks import open_task
-from llm_relabel.tune.search import Answered, OutOfCalls
+from llm_relabel.tune.search import Answered, Ask, OutOfCalls
 from llm_relabel.units import Labels, has_label
 
 WRITER = "writer.jsonl"
@@ -48,8 +48,10 @@ class Desk:
         self._prepared, self._predicted, self._gold = prepared, predicted, gold
         self.parts, self._folder, self._progress = parts, folder, progress
         self._loop = asyncio.Runner()
-        self._known: dict[tuple[str, str], Answered] = {}
-        self._asked: set[tuple[str, int]] = set()
+        self._known: dict[tuple[str, str, str | None], Answered] = {}
+        self._asked: set[tuple[str, str | None, int]] = set()
+        self.form: str | None = None
+        """The bundled form of the prompt that is asked in, None: the job's own template."""
         paid = [*read_lines(folder / VERDICTS), *read_lines(folder / WRITER)]
         self.judges = open_judges(
             prepared.job, prepared.task, prepared.definitions, cache=prepared.cache,
@@ -73,25 +75,37 @@ class Desk:
         self.budget.most_calls = calls
 
     def __call__(self, guide: LabelDefinitions, part: str) -> Answered:
-        sha = guide.sha256()
-        if (sha, part) not in self._known:
-            self._known[sha, part] = self._ask(guide, sha, part)
-        return self._known[sha, part]
+        key = (guide.sha256(), part, self.form)
+        if key not in self._known:
+            self._known[key] = self._ask(guide, part)
+        return self._known[key]
+
+    def in_form(self, form: str | None) -> Ask:
+        """The same desk, asking in this form of the prompt."""
+
+        def ask(guide: LabelDefinitions, part: str) -> Answered:
+            before, self.form = self.form, form
+            try:
+                return self(guide, part)
+            finally:
+                self.form = before
+
+        return ask
 
     def known(self, guide: LabelDefinitions, part: str) -> Answered | None:
         """What was answered before, if this was asked."""
-        return self._known.get((guide.sha256(), part))
+        return self._known.get((guide.sha256(), part, self.form))
 
-    def _ask(self, guide: LabelDefinitions, sha: str, part: str) -> Answered:
-        places = self.parts[part]
-        new = {(sha, place) for place in places.tolist()} - self._asked
+    def _ask(self, guide: LabelDefinitions, part: str) -> Answered:
+        places, sha = self.parts[part], guide.sha256()
+        new = {(sha, self.form, place) for place in places.tolist()} - self._asked
         if self.questions + len(new) > self.most_questions:
             raise OutOfCalls(
                 f"{len(new):,} more questions would go over the {self.most_questions:,} calls that "
                 "are allowed"
             )
         self._asked |= new
-        prepared = under(self._prepared, guide)
+        prepared = under(self._prepared, guide, self.form)
         rows = self._gold.rows[places]
         judges = self._judges_under(prepared)
         asker = VariantAsker(
@@ -149,11 +163,15 @@ def unreached(ids: Sequence[str], verdicts: Mapping[str, Verdict]) -> NDArray[np
     return np.array([verdicts[each].reason == "transport" for each in ids], dtype=np.bool_)
 
 
-def under(prepared: Prepared, guide: LabelDefinitions) -> Prepared:
-    """The job as it is under another guideline of the same labels."""
-    task = open_task(prepared.job.task, guide, prepared.dataset.labels.type)
-    prompts = prompt_builder(prepared.job, task, prepared.job.judge)
-    return replace(prepared, definitions=guide, task=task, prompts=prompts)
+def under(prepared: Prepared, guide: LabelDefinitions, form: str | None = None) -> Prepared:
+    """The job as it is under another guideline of the same labels, and in another prompt form."""
+    job = prepared.job
+    if form is not None:
+        judge = job.judge.model_copy(update={"template": form})
+        job = job.model_copy(update={"judge": judge})
+    task = open_task(job.task, guide, prepared.dataset.labels.type)
+    prompts = prompt_builder(job, task, job.judge)
+    return replace(prepared, job=job, definitions=guide, task=task, prompts=prompts)
 
 
 def _unheard(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""A first guideline out of the data alone: exemplars by cluster, near misses, telling words."""
+"""A first guideline out of the data alone: exemplars by cluster, telling words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from llm_relabel.config.definitions import PLACEHOLDER, LabelDefinitions
-from llm_relabel.tune.guideline import MOST_EXAMPLES, MOST_NOT, MOST_WORDS, Proposal
+from llm_relabel.tune.guideline import MOST_EXAMPLES, MOST_WORDS, Proposal
 from llm_relabel.tune.pool import Pool
 
 BY = "draft"
@@ -18,30 +18,22 @@ PRIOR, TELLING = 500.0, 2.0
 _TELLING = "Telling words: "
 
 
-def drafted(
-    start: LabelDefinitions, pool: Pool, *, words: bool, near_misses: bool, seed: int
-) -> list[Proposal]:
-    """For each label that has rows to learn from: exemplars, and, if wanted, the rest."""
+def drafted(start: LabelDefinitions, pool: Pool, *, words: bool, seed: int) -> list[Proposal]:
+    """For each label that has rows to learn from: exemplars and, if wanted, telling words."""
     found = []
     for name, before in start.labels.items():
         if not len(pool.of(name)):
             continue
         examples = (*before.examples, *pool.exemplars(name, seed=seed))
-        counter = before.counterexamples
-        pair = None
-        if near_misses and (beside := pool.near_misses(name)):
-            counter = (*counter, *(text for text, _ in beside))[: max(MOST_NOT, len(counter))]
-            pair = (beside[0][1], name)
         definition = before.definition
         if words:
             definition = with_words(definition, telling_words(pool, name))
         new = before.model_copy(update={
             "definition": definition,
             "examples": examples[: max(MOST_EXAMPLES, len(before.examples))],
-            "counterexamples": counter,
         })  # fmt: skip
         why = "rows of the data that stand for the label: model and label agree on them"
-        found.append(Proposal(name, new, why, BY, pair))
+        found.append(Proposal(name, new, why, BY))
     return found
 
 

@@ -14,7 +14,9 @@ from llm_relabel.config.definitions import LabelDefinition, LabelDefinitions
 from llm_relabel.prompts.fit import estimated_tokens
 
 FIELDS = ("definition", "examples", "not")
-INSTRUCTION = "instruction"
+INSTRUCTION, FORM = "instruction", "form"
+# What stands in the place of a label's name for what belongs to none.
+OF_ALL = {INSTRUCTION: "(instruction)", FORM: "(form)"}
 # A prompt that grows without end is dearer with every item.
 MOST_WORDS, MOST_EXAMPLES, MOST_NOT = 60, 4, 3
 LONGEST_EXAMPLE = 300  # characters
@@ -23,7 +25,8 @@ COPIED = 5  # words in a row that are no coincidence
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """New words for one label, and what they are to mend.
+    """New words for one label, and what they are to mend; or for the instruction, `label` then
+    being its place in OF_ALL and `definition` holding nothing but its words.
 
     `pair` is (gold, answered) of the confusion behind it, `evidence` the ids that showed it. `by`
     is who wrote it: `draft`, `errors` or the writer's model.
@@ -39,7 +42,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field of one label before and after; `label` is empty for the instruction."""
+    """One field of one label before and after; of what is no label's, see OF_ALL."""
 
     label: str
     field: str
@@ -101,15 +104,27 @@ def shingles(texts: Iterable[str]) -> set[str]:
 def changed(
     definitions: LabelDefinitions, labels: Mapping[str, LabelDefinition]
 ) -> LabelDefinitions:
-    """The guideline with these labels' entries."""
-    return definitions.model_copy(update={"labels": {**definitions.labels, **labels}})
+    """The guideline with these labels' entries, and the instruction if it is among them."""
+    entries = {name: each for name, each in labels.items() if name in definitions.labels}
+    update: dict[str, Any] = {"labels": {**definitions.labels, **entries}}
+    if (instruction := labels.get(OF_ALL[INSTRUCTION])) is not None:
+        update["instruction"] = instruction.definition
+    return definitions.model_copy(update=update)
+
+
+def entry_of(definitions: LabelDefinitions, name: str) -> LabelDefinition | None:
+    """What a proposal for `name` would replace."""
+    if name == OF_ALL[INSTRUCTION]:
+        return LabelDefinition(definition=definitions.instruction or "-")
+    return definitions.labels.get(name)
 
 
 def differences(old: LabelDefinitions, new: LabelDefinitions) -> list[Difference]:
     """What differs, field by field, in the order of the labels."""
     found = []
     if old.instruction != new.instruction:
-        found.append(Difference("", INSTRUCTION, old.instruction, new.instruction))
+        name = OF_ALL[INSTRUCTION]
+        found.append(Difference(name, INSTRUCTION, old.instruction, new.instruction))
     for name, before in old.labels.items():
         one, other = (each.model_dump(by_alias=True) for each in (before, new.labels[name]))
         found += [

@@ -59,7 +59,8 @@ class Tested:
 @dataclass
 class Outcome:
     """What a tuning found. `status` is proved, not proved, nothing found, proposals only, or
-    stopped early; `told` says it in words."""
+    stopped early; `told` says it in words. `form` is a form of the prompt that served better.
+    """
 
     status: str
     told: str
@@ -67,5 +68,6 @@ class Outcome:
     searches: list[Found]
     tested: Tested | None
     questions: int
+    form: str | None = None
     advice: list[dict[str, Any]] = field(default_factory=list)
     suspects: list[dict[str, Any]] = field(default_factory=list)

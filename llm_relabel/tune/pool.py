@@ -76,16 +76,6 @@ class Pool:
         order = np.argsort(-(self.vectors[rows] @ vector), kind="stable")[:count]
         return [self.texts[row] for row in rows[order].tolist()]
 
-    def near_misses(self, name: str, count: int = 1) -> list[tuple[str, str]]:
-        """(text, its own label): texts of other labels that are nearest to this one's centre."""
-        others = np.flatnonzero(self.names != name)
-        if not len(others) or not len(self.of(name)):
-            return []
-        near = self.vectors[others] @ self.centre(name)
-        inner = {row for other in set(self.names[others]) for row in self.inner(other).tolist()}
-        order = [row for row in others[np.argsort(-near, kind="stable")].tolist() if row in inner]
-        return [(self.texts[row], str(self.names[row])) for row in order[:count]]
-
 
 def pool_of(
     prepared: Prepared, predicted: Predicted, gold: NDArray[np.int64], embed: Embed, *,

@@ -21,7 +21,7 @@ from llm_relabel.provenance import now, versions
 from llm_relabel.tune import proof
 from llm_relabel.tune.accept import PROPOSALS, RESULT
 from llm_relabel.tune.asking import under
-from llm_relabel.tune.guideline import differences
+from llm_relabel.tune.guideline import FORM, INSTRUCTION, OF_ALL, differences
 from llm_relabel.tune.outcome import Outcome
 from llm_relabel.tune.search import Candidate
 from llm_relabel.tune.tuning import Tuning
@@ -59,6 +59,7 @@ def write_results(tuning: Tuning, outcome: Outcome, took: Mapping[str, Any]) -> 
         },
         "definitions_sha256": tuning.start.sha256(),
         "tuned_sha256": guide.sha256(),
+        "form": outcome.form,
         "search": {
             "ended": outcome.found.ended,
             "tried": sum(len(found.tried) - 1 for found in outcome.searches),
@@ -70,7 +71,7 @@ def write_results(tuning: Tuning, outcome: Outcome, took: Mapping[str, Any]) -> 
             tuning.test_items, alpha=tuning.alpha(outcome.tested.look if outcome.tested else 1)
         ),
         "calls": dict(took),
-        "prompt": _prompt_cost(tuning, guide),
+        "prompt": _prompt_cost(tuning, guide, outcome.form),
         "advice": outcome.advice,
         "suspects": len(outcome.suspects),
         "identity": tuning.prepared.identity(),
@@ -98,6 +99,13 @@ def proposals(tuning: Tuning, outcome: Outcome) -> list[dict[str, Any]]:
             "select": {"fixed": came.fixed, "broken": came.broken, "labels": len(came.proposals)},
             "status": stands,
         })  # fmt: skip
+    if outcome.form is not None:
+        lines.append({
+            "label": OF_ALL[FORM], "field": FORM, "old": tuning.job.judge.template,
+            "new": outcome.form, "why": "this form of the prompt did best under your definitions",
+            "by": "draft", "pair": None, "evidence": [],
+            "select": {"fixed": 0, "broken": 0, "labels": 0}, "status": stands,
+        })  # fmt: skip
     return lines
 
 
@@ -114,8 +122,9 @@ def tuned_text(tuning: Tuning, guide: LabelDefinitions) -> str:
     changes: dict[str, dict[str, Any]] = {}
     for each in differences(tuning.start, guide):
         changes.setdefault(each.label, {})[each.field] = each.new
+    told = changes.pop(OF_ALL[INSTRUCTION], {}).get(INSTRUCTION)
     try:
-        return edited(source_of(tuning), changes)
+        return edited(source_of(tuning), changes, instruction=told)
     except DefinitionsError:
         return guide.to_yaml()
 
@@ -154,13 +163,14 @@ def _interval(fixed: int, broken: int, items: int) -> tuple[float, float]:
     return float(one - other - spread), float(one - other + spread)
 
 
-def _prompt_cost(tuning: Tuning, guide: LabelDefinitions) -> dict[str, Any]:
+def _prompt_cost(tuning: Tuning, guide: LabelDefinitions, form: str | None) -> dict[str, Any]:
     """What the stable part of the prompt takes for 1,000 items, before and after."""
     member = tuning.job.judge.members[0]
     prices: Prices | None = priced(member, tuning.job.judge)
     found: dict[str, Any] = {}
     for name, each in (("before", tuning.start), ("after", guide)):
-        tokens = estimated_tokens(under(tuning.prepared, each).prompts.system.text)
+        own = under(tuning.prepared, each, form if name == "after" else None)
+        tokens = estimated_tokens(own.prompts.system.text)
         dollars = tokens * prices.input / 1000 if prices is not None and is_paid(prices) else None
         found[name] = {"tokens": round(tokens), "dollars_per_1000": dollars}
     return found

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llm_relabel.config.definitions import LabelDefinitions
+from llm_relabel.config.definitions import LabelDefinition, LabelDefinitions
 from llm_relabel.config.judges import JudgeMember, Prices
 from llm_relabel.errors import AccessDenied, NoSuchModel, Paused, ProviderError
 from llm_relabel.files.journal import Journal
@@ -28,10 +28,12 @@ from llm_relabel.prompts.fence import fence_for
 from llm_relabel.prompts.fit import cut_to
 from llm_relabel.records import Message
 from llm_relabel.tune.guideline import (
+    INSTRUCTION,
     LONGEST_EXAMPLE,
     MOST_EXAMPLES,
     MOST_NOT,
     MOST_WORDS,
+    OF_ALL,
     Proposal,
     within_limits,
 )
@@ -57,12 +59,21 @@ ENTRY = {
     "required": ["name", "definition", "examples", "not", "why"],
     "additionalProperties": False,
 }
+INSTRUCTION_SCHEMA = {
+    "type": "object",
+    "properties": {"instruction": {"type": "string"}, "why": {"type": "string"}},
+    "required": ["instruction", "why"],
+    "additionalProperties": False,
+}
 SCHEMA = {
     "type": "object",
     "properties": {"entries": {"type": "array", "items": ENTRY}},
     "required": ["entries"],
     "additionalProperties": False,
 }
+
+
+Form = TypeVar("Form", bound=BaseModel)
 
 
 class _Entry(BaseModel):
@@ -81,6 +92,13 @@ class _Entries(BaseModel):
     entries: list[_Entry]
 
 
+class _Instruction(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    instruction: str = Field(min_length=1)
+    why: str = ""
+
+
 class Writer:
     """Asks one chat provider for new entries, a question for each confused pair.
 
@@ -93,8 +111,10 @@ class Writer:
         budget: Budget, cache: VerdictCache | None, journal: Journal, pool: Pool,
         text_of: Callable[[Miss], str], id_of: Callable[[int], str], forbidden: Collection[str],
         run: Callable[[Coroutine[Any, Any, list[str | None]]], list[str | None]],
-        note: Callable[[str], None],
+        note: Callable[[str], None], instruction: bool = False,
     ) -> None:  # fmt: skip
+        """`instruction`: whether that of all labels may be written anew, too."""
+        self._instruction = instruction
         self.member, self.provider = member, provider
         self._metered = MeteredProvider(provider, member, prices, budget)
         self._cache, self._journal, self._pool = cache, journal, pool
@@ -108,12 +128,28 @@ class Writer:
         """New entries for the labels of the most frequent confusions. Raises Paused."""
         pairs = _joined(confusions(missed), guide)[:MOST_PAIRS]
         requests = [self._request(guide, names, mine) for names, mine in pairs]
+        if self._instruction and missed:
+            requests.append(self._request(guide, (), missed))
         texts = self._run(self._all(requests))
         found: dict[str, Proposal] = {}
-        for (names, mine), text in zip(pairs, texts, strict=True):
+        for (names, mine), text in zip(pairs, texts, strict=False):
             for proposal in self._read(guide, names, mine, text):
                 found.setdefault(proposal.label, proposal)
+        if len(requests) > len(pairs) and (new := self._told(guide, texts[-1])) is not None:
+            found[new.label] = new
         return list(found.values())
+
+    def _told(self, guide: LabelDefinitions, text: str | None) -> Proposal | None:
+        """A new instruction out of the writer's answer."""
+        said = None if text is None else _parsed(text, _Instruction)
+        if said is None:
+            self._note("the writer wrote no instruction of the form asked")
+            return None
+        before = LabelDefinition(definition=guide.instruction or "-")
+        proposed = before.model_copy(update={"definition": said.instruction})
+        new = within_limits(proposed, before, self._forbidden)
+        why = " ".join(said.why.split())[:LONGEST_EXAMPLE]
+        return Proposal(OF_ALL[INSTRUCTION], new, why, self.provider.name)
 
     def _request(
         self, guide: LabelDefinitions, names: Sequence[str], mine: Sequence[Miss]
@@ -135,13 +171,14 @@ class Writer:
         )  # fmt: skip
         system = self._template.system(MOST_WORDS, MOST_EXAMPLES, MOST_NOT)
         in_words = self.member.structured_output == "prompt"
-        told = f"\n\nAnswer with one JSON object of this schema: {json.dumps(SCHEMA)}"
+        schema = SCHEMA if names else INSTRUCTION_SCHEMA
+        told = f"\n\nAnswer with one JSON object of this schema: {json.dumps(schema)}"
         messages = (
             Message("system", str(system).strip() + (told if in_words else "")),
             Message("user", str(user).strip()),
         )
         tokens = max(ANSWER_TOKENS, self.member.max_output_tokens)
-        return ChatRequest(messages, None if in_words else SCHEMA, self._params, tokens)
+        return ChatRequest(messages, None if in_words else schema, self._params, tokens)
 
     async def _all(self, requests: Sequence[ChatRequest]) -> list[str | None]:
         gate = asyncio.Semaphore(self.member.concurrency)
@@ -165,7 +202,8 @@ class Writer:
                 self._metered.billing(bill), request, timeout=self.member.timeout,
                 answered=lambda: self._metered.limits.answered,
             )  # fmt: skip
-            text, usable = done.text, _parsed(done.text) is not None
+            text = done.text
+            usable = any(_parsed(text, form) is not None for form in (_Entries, _Instruction))
         except (AccessDenied, NoSuchModel) as error:
             raise Paused(f"the writer {provider.name} cannot be used: {error}") from error
         except ProviderError as error:
@@ -183,7 +221,7 @@ class Writer:
     def _read(
         self, guide: LabelDefinitions, names: Sequence[str], mine: Sequence[Miss], text: str | None
     ) -> list[Proposal]:
-        entries = None if text is None else _parsed(text)
+        entries = None if text is None else _parsed(text, _Entries)
         if entries is None:
             if text is not None:
                 self._note(f"what the writer wrote of {' and '.join(names)} has not the form asked")
@@ -223,9 +261,9 @@ def _joined(pairs: Any, guide: LabelDefinitions) -> list[tuple[tuple[str, ...], 
     return sorted(found.items(), key=lambda pair: (-len(pair[1]), pair[0]))
 
 
-def _parsed(text: str) -> _Entries | None:
+def _parsed(text: str, form: type[Form]) -> Form | None:
     start, end = text.find("{"), text.rfind("}")
     try:
-        return _Entries.model_validate_json(text[start : end + 1])
+        return form.model_validate_json(text[start : end + 1])
     except (ValidationError, ValueError, RecursionError):
         return None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llm_relabel.config.definitions import LabelDefinitions
 from llm_relabel.tasks import Task
-from llm_relabel.tune.guideline import Proposal, changed, size
+from llm_relabel.tune.guideline import Proposal, changed, entry_of, size
 from llm_relabel.tune.pairs import Miss, misses
 from llm_relabel.units import Labels
 
@@ -129,7 +129,7 @@ class Search:
     ) -> Candidate:
         """The best of `best` and these proposals, whole or in halves."""
         labels = {each.label: each.definition for each in proposals}
-        real = {n: d for n, d in labels.items() if best.guide.labels.get(n) not in (None, d)}
+        real = {n: d for n, d in labels.items() if entry_of(best.guide, n) not in (None, d)}
         if not real:
             return best
         mine = tuple(each for each in proposals if each.label in real)

@@ -18,14 +18,18 @@ Pairs = Sequence[tuple[str, Answered, Answered]]
 
 
 def tested(
-    ask: Ask, gold: GoldSet, parts: Mapping[str, NDArray[np.int64]], start: LabelDefinitions,
-    tests: Sequence[tuple[str, LabelDefinitions]], *, alpha: float, look: int,
+    asks: tuple[Ask, Ask], gold: GoldSet, parts: Mapping[str, NDArray[np.int64]],
+    start: LabelDefinitions, tests: Sequence[tuple[str, LabelDefinitions]], *, alpha: float,
+    look: int,
 ) -> Tested:  # fmt: skip
     """Ask about each part under `start` and under its guideline, and count all of it together.
 
+    `asks` put the question as it was and as it is now.
+
     Raises OutOfCalls or Paused; the same test can then be gone on with.
     """
-    pairs = [(part, ask(start, part), ask(guide, part)) for part, guide in tests]
+    before_, after_ = asks
+    pairs = [(part, before_(start, part), after_(guide, part)) for part, guide in tests]
     moves = [moved(before, after) for _, before, after in pairs]
     fixed, broken = (sum(each[at] for each in moves) for at in (0, 1))
     return Tested(

@@ -23,19 +23,20 @@ from llm_relabel.files.journal import Journal, write_lines
 from llm_relabel.models.parts.encoder import Encoder
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress
+from llm_relabel.prompts.builder import bundled_forms
 from llm_relabel.rounds.train import load_saved, train
 from llm_relabel.tune import proof
 from llm_relabel.tune.advice import advise
+from llm_relabel.tune.allowed import Allowed
 from llm_relabel.tune.asking import WRITER, Desk
-from llm_relabel.tune.draft import drafted
-from llm_relabel.tune.guideline import FIELDS, Proposal, only, shingles
+from llm_relabel.tune.guideline import FIELDS, FORM, INSTRUCTION, Proposal, shingles
 from llm_relabel.tune.lessons import Lessons
 from llm_relabel.tune.looks import Looks
 from llm_relabel.tune.outcome import Outcome, Settings
 from llm_relabel.tune.pairs import Miss
 from llm_relabel.tune.pool import Pool, pool_of
 from llm_relabel.tune.rewrite import Writer
-from llm_relabel.tune.search import Candidate, Found, OutOfCalls, Proposer, Search
+from llm_relabel.tune.search import Candidate, Found, OutOfCalls, Proposer, Search, moved
 from llm_relabel.tune.split import (
     FIRST,
     PROPOSE,
@@ -87,8 +88,11 @@ class Tuning:
                 f"--labels {unknown[0]!r} is not a defined label{nearest(unknown[0], names)}; "
                 f"defined are {', '.join(names[:30])}"
             )
-        if strange := [each for each in self.settings.change if each not in FIELDS]:
-            raise JobError(f"--change {strange[0]!r}: what may change is {', '.join(FIELDS)}")
+        may = (*FIELDS, INSTRUCTION, FORM)
+        if strange := [each for each in self.settings.change if each not in may]:
+            raise JobError(f"--change {strange[0]!r}: what may change is {', '.join(may)}")
+        if INSTRUCTION in self.settings.change and self.settings.writer is None:
+            raise JobError("--change instruction: only a writer writes one; add --writer MODEL")
         if len(self.gold.rows) < 10:
             raise JobError(
                 f"gold has {len(self.gold.rows)} items with a label, and a tuning learns from at "
@@ -115,9 +119,10 @@ class Tuning:
             return len(self.gold.rows)
         return len(self.parts.get(TEST, ()))
 
-    def tested_as(self, guide: LabelDefinitions) -> str:
+    def tested_as(self, guide: LabelDefinitions, form: str | None) -> str:
         """What a look is known by: this guideline against the start, by this judge."""
         asked = [self.start.sha256(), guide.sha256(), self.job.judge.member_names[0], self.mode]
+        asked += [form] if form is not None else []
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
     def alpha(self, look: int) -> float:
@@ -150,6 +155,7 @@ class Tuning:
                 writer = open_writer(
                     self.job, self.settings.writer, desk, journal, pool,
                     text_of=self.text_of, id_of=self.id_of, forbidden=self.forbidden(),
+                    instruction=INSTRUCTION in self.settings.change,
                     note=self.progress.note, cache=self.prepared.cache,
                 )  # fmt: skip
             lessons = Lessons(pool, embed, self.text_of, self.id_of, copies=self.settings.copy)
@@ -230,8 +236,9 @@ class Tuning:
     _propose = PROPOSE
 
     def _outcome(self, desk: Desk, pool: Pool, proposers: Sequence[Proposer]) -> Outcome:
-        drafts = self._drafts(pool)
-        limited = [self._limited(each) for each in proposers]
+        may = Allowed(self.settings, self.start)
+        drafts = may.drafts(pool)
+        limited = [may.limited(each) for each in proposers]
         tests = 2 * self.test_items if self.mode != "proposals" else 0
         room = self.settings.max_calls - tests
         if room < len(self.parts[SELECT]):
@@ -247,6 +254,7 @@ class Tuning:
             best = Candidate(0, None, self.start, (), "start", kept=True)
             found = Found(best, [best], why)
             return Outcome("stopped early", why, found, [found], None, desk.questions)
+        desk.form = self._best_form(desk)
         found = self._search(desk, "", drafts, limited)
         if self.mode == "proposals":
             return Outcome(
@@ -254,9 +262,9 @@ class Tuning:
                 f"{len(self.gold.rows)} items with gold prove nothing: the proposals are unproved. "
                 f"From {60} items on halves can test each other, from {150} on a part is locked "
                 "away for the test",
-                found, [found], None, desk.questions,
+                found, [found], None, desk.questions, desk.form,
             )  # fmt: skip
-        if found.best.parent is None:
+        if found.best.parent is None and desk.form is None:
             return Outcome("nothing found", self._nothing(found), found, [found], None,
                            desk.questions)  # fmt: skip
         return self._tested(desk, [found], [(TEST, found.best.guide)])
@@ -287,15 +295,30 @@ class Tuning:
         room: int,
     ) -> Outcome:  # fmt: skip
         found = list[Found]()
+        desk.allow(room // 3)
+        desk.form = self._best_form(desk)
         for number, half in enumerate(("", FIRST, SECOND), start=1):
             desk.allow(room * number // 3)
             found.append(self._search(desk, half, drafts, proposers))
         whole, first, second = found
-        if whole.best.parent is None:
+        if whole.best.parent is None and desk.form is None:
             return Outcome("nothing found", self._nothing(whole), whole, found, None,
                            desk.questions)  # fmt: skip
         tests = [(SECOND, first.best.guide), (FIRST, second.best.guide)]
         return self._tested(desk, found, tests)
+
+    def _best_form(self, desk: Desk) -> str | None:
+        """The bundled form of the prompt that does best where guidelines are chosen, if it beats
+        the job's own template."""
+        if FORM not in self.settings.change:
+            return None
+        own, best, most = desk(self.start, SELECT), None, 0
+        for form in bundled_forms(self.prepared.task):
+            fixed, broken = moved(own, desk.in_form(form)(self.start, SELECT))
+            self.progress.note(f"Form {form!r} of the prompt: {fixed} fixed, {broken} broken")
+            if fixed - broken > most:
+                best, most = form, fixed - broken
+        return best
 
     def _search(
         self, desk: Desk, half: str, drafts: Sequence[Sequence[Proposal]],
@@ -314,44 +337,22 @@ class Tuning:
             f"{tried.fixed} fixed, {tried.broken} broken; {kept}"
         )
 
-    def _drafts(self, pool: Pool) -> list[list[Proposal]]:
-        words = self.settings.writer is None and "definition" in self.settings.change
-        made = [drafted(self.start, pool, words=False, near_misses=False, seed=self.settings.seed)]
-        if words:
-            made.append(
-                drafted(self.start, pool, words=True, near_misses=False, seed=self.settings.seed)
-            )
-        return [list(map(self._allowed, filter(self._wanted, each))) for each in made]
-
-    def _limited(self, propose: Proposer) -> Proposer:
-        def limited(guide: LabelDefinitions, missed: Sequence[Miss]) -> list[Proposal]:
-            return list(map(self._allowed, filter(self._wanted, propose(guide, missed))))
-
-        return limited
-
-    def _wanted(self, proposal: Proposal) -> bool:
-        return not self.settings.labels or proposal.label in self.settings.labels
-
-    def _allowed(self, proposal: Proposal) -> Proposal:
-        if set(self.settings.change) == set(FIELDS):
-            return proposal
-        return only(proposal, self.settings.change, self.start.labels[proposal.label])
-
     def _tested(
         self, desk: Desk, searches: list[Found], tests: Sequence[tuple[str, LabelDefinitions]]
     ) -> Outcome:
         """The test of what the first of the searches found. The look is put down before it."""
-        ids, tested_as = self.test_ids(), self.tested_as(searches[0].best.guide)
+        ids, tested_as = self.test_ids(), self.tested_as(searches[0].best.guide, desk.form)
         alpha = self.alpha(self.looks.number(ids, tested_as))
         look = self.looks.begin(ids, tested_as, alpha)
         desk.allow(self.settings.max_calls)
         try:
-            found = tested(desk, self.gold, self.parts, self.start, tests, alpha=alpha, look=look)
+            asks = desk.in_form(None), desk.in_form(desk.form)
+            found = tested(asks, self.gold, self.parts, self.start, tests, alpha=alpha, look=look)
         except OutOfCalls as error:
             raise Paused(f"the test is not done: {error}; raise --max-calls to go on") from error
         status = "proved" if found.proved else "not proved"
         told = in_words(found, halves=self.mode == "cross-fit")
-        return Outcome(status, told, searches[0], searches, found, desk.questions)
+        return Outcome(status, told, searches[0], searches, found, desk.questions, desk.form)
 
     def _write_split(self) -> None:
         whole = {

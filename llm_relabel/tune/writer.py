@@ -22,7 +22,7 @@ from llm_relabel.tune.rewrite import Writer
 def open_writer(
     job: Job, model: str, desk: Desk, journal: Journal, pool: Pool, *,
     text_of: Callable[[Miss], str], id_of: Callable[[int], str], forbidden: Collection[str],
-    note: Callable[[str], None], cache: Path,
+    note: Callable[[str], None], cache: Path, instruction: bool,
 ) -> Writer:  # fmt: skip
     """The writer that `model` names; it spends from the desk's budget. Raises JobError."""
     section = job.judge
@@ -37,5 +37,5 @@ def open_writer(
         open_provider(member, job.folder), member, priced(member, section),
         budget=desk.budget, cache=VerdictCache(cache) if section.cache else None,
         journal=journal, pool=pool, text_of=text_of, id_of=id_of, forbidden=forbidden,
-        run=desk.run, note=note,
+        run=desk.run, note=note, instruction=instruction,
     )  # fmt: skip

@@ -13,16 +13,24 @@ from llm_relabel.errors import DefinitionsError
 Edit = tuple[int, int, str]
 
 
-def edited(text: str, changes: Mapping[str, Mapping[str, Any]], where: str = "labels") -> str:
-    """The text with new values of `changes`: by label, then by field.
+def edited(
+    text: str, changes: Mapping[str, Mapping[str, Any]], where: str = "labels",
+    instruction: str | None = None,
+) -> str:  # fmt: skip
+    """The text with new values of `changes`: by label, then by field; and a new `instruction`.
 
     Comments, order, quotes and anchors elsewhere stay. Raises DefinitionsError where a label is
     written with anchors, which would change others, too.
     """
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     labels = _value_of(root, "labels")
-    if not isinstance(labels, yaml.MappingNode):
+    if not isinstance(root, yaml.MappingNode) or not isinstance(labels, yaml.MappingNode):
         raise DefinitionsError(f"{where} has no mapping `labels:`")
+    if (labels.flow_style or root.flow_style) and (changes or instruction is not None):
+        raise DefinitionsError(
+            f"{where}: the labels are written inside braces, where an entry cannot grow; write each "
+            "on a line of its own, or copy the new words from labels.tuned.yaml"
+        )
     shared = _shared(root)
     newline = "\r\n" if "\r\n" in text else "\n"
     edits: list[Edit] = []
@@ -37,9 +45,21 @@ def edited(text: str, changes: Mapping[str, Mapping[str, Any]], where: str = "la
                 "from labels.tuned.yaml"
             )
         edits += _of_label(text, key, value, changes[name])
+    if instruction is not None:
+        edits.append(_of_instruction(text, root, instruction))
     for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new.replace("\n", newline) + text[end:]
     return text
+
+
+def _of_instruction(text: str, root: yaml.Node | None, instruction: str) -> Edit:
+    assert isinstance(root, yaml.MappingNode)
+    field = _field("instruction", instruction, 0)
+    for key, value in root.value:
+        if key.value == "instruction":
+            return key.start_mark.index, _end(text, value), field
+    start = root.value[0][0].start_mark.index
+    return start, start, field + "\n"
 
 
 def _of_label(text: str, key: yaml.Node, value: yaml.Node, fields: Mapping[str, Any]) -> list[Edit]:
