@@ -66,7 +66,7 @@ def demo(output: str, task: str) -> None:
 @click.option("--task", default="classification", show_default=True, help="The task type.")
 @click.option("--text", "text", multiple=True, required=True, help="A text column; may repeat.")
 @click.option(
-    "--label", multiple=True, required=True,
+    "--label", multiple=True,
     help="The label column; may repeat: a column for each class, with 0 or 1 in it.",
 )  # fmt: skip
 @click.option("--id", "id_", help="A column with a unique id.")
@@ -89,20 +89,43 @@ def demo(output: str, task: str) -> None:
 @click.option(
     "--skip-lines", type=click.IntRange(min=0), metavar="N", help="Lines above the column names."
 )
+@click.option(
+    "--discover", type=click.IntRange(min=2), metavar="N",
+    help="There are no labels: put the texts in N groups to look at.",
+)  # fmt: skip
+@click.option("--writer", metavar="MODEL", help="A chat model that drafts the definitions.")
+@click.option("--max-cost", type=float, metavar="DOLLARS", help="The cap for the writer.")
 @click.option("-o", "--output", default=".", show_default=True, help="Folder for the two files.")
 def init(
     data: str, task: str, text: tuple[str, ...], label: tuple[str, ...], id_: str | None,
-    missing: tuple[str, ...], output: str, **keys: Any,
+    missing: tuple[str, ...], output: str, discover: int | None, writer: str | None,
+    max_cost: float | None, **keys: Any,
 ) -> None:  # fmt: skip
     """Write job.yaml and labels.yaml for DATA, ready to edit."""
     from llm_relabel import engine
+    from llm_relabel.progress import for_stderr
 
     columns = {"text": list(text), "label": list(label), "id": id_, **keys}
     if (sheet := columns.get("sheet")) and sheet.isdecimal():
         columns["sheet"] = int(sheet)
     if missing:
         columns["missing"] = [value for value in missing if value]
+    if discover is not None:
+        from llm_relabel.tune.discover import discover as find_groups
+
+        if label:
+            raise click.UsageError("--discover is for data without labels: leave out --label")
+        say(find_groups(data, columns, discover, Path(output), for_stderr()))
+        return
+    if not label:
+        raise click.UsageError(
+            "name the label column with --label (or --discover N: there is none)"
+        )
     say(engine.init_job(data, task, columns, Path(output)))
+    if writer is not None:
+        from llm_relabel.tune.drafting import write_definitions
+
+        say(write_definitions(Path(output), writer, max_cost, for_stderr()))
 
 
 @cli.command(short_help="Show what a run would ask and cost; no judge is called.")

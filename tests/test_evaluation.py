@@ -124,6 +124,19 @@ def test_a_judge_that_says_one_thing_is_told(work: toy.Work, gold: Path) -> None
         assert "hardly looks" not in work.run("eval", str(work.job), "--gold", str(gold)).stdout
 
 
+def test_a_judge_may_be_kept_from_saying_that_no_label_fits(work: toy.Work, gold: Path) -> None:
+    def told(received: Received) -> dict[str, Any]:
+        assert received.schema is not None
+        assert "NONE_OF_THESE" not in json.dumps([received.schema, received.body["messages"]])
+        assert "CANNOT_TELL" in json.dumps(received.schema)
+        return answer(toy.truth(row_of(received.user)))
+
+    with LoopbackServer(answer=told) as server:
+        work.llm(server.openai_url, none=False)
+        assert work.run("eval", str(work.job), "--gold", str(gold)).returncode == 0
+        assert server.requests
+
+
 def test_a_bundled_form_of_the_prompt_is_tried_by_its_name(work: toy.Work, gold: Path) -> None:
     def short_only(received: Received) -> dict[str, Any]:
         assert received.schema is not None

@@ -443,6 +443,32 @@ def test_passages_hold_the_whole_text_and_part_no_span(
     assert joined(SpanParts(), found, each) == tuple(label)
 
 
+def test_types_are_tuned_against_nothing(work: Tagged) -> None:
+    """A judge that finds a city only where the guideline shows one: type against nothing."""
+
+    def by_the_book(received: Received) -> dict[str, object]:
+        said = perfect(received)
+        guide = str(received.body["messages"][0]["content"])
+        known = [each for each in said["entities"]
+                 if each["type"] == "PER" or f"[[{each['text']}]]" in guide]  # fmt: skip
+        return {**said, "entities": known}
+
+    gold = [row * 3 % ROWS for row in range(30)]
+    work.write_lines("gold.jsonl", [
+        {"id": f"i{row}", "label": tags(row, entities(row))} for row in gold
+    ])  # fmt: skip
+    with LoopbackServer(by_the_book) as server:
+        work.llm(server.openai_url)
+        told = work.call("tune", "job.yaml", "--gold", "gold.jsonl")
+    assert "Proposals, unproved" in told
+    lines = [json.loads(line) for line in Path("run-tune/proposals.jsonl").read_text().splitlines()]
+    shown = [text for line in lines if line["label"] == "LOC" and line["field"] == "examples"
+             for text in line["new"]]  # fmt: skip
+    assert any(re.search(r"\[\[(Rome|Oslo|New York|Lima)\]\]", text) for text in shown)
+    result = json.loads(Path("run-tune/tune.json").read_text())
+    assert result["search"]["select"]["right_after"] > result["search"]["select"]["right_before"]
+
+
 def test_texts_that_are_not_english_are_told(work: Tagged) -> None:
     words = re.split(" ", "Der Zug nach Köln fährt heute leider nicht mehr vor acht Uhr abends los")
     rows = [{"id": f"i{row}", "text": [*words, str(row)], "label": ["O"] * 15, "gold": None}

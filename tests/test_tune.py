@@ -429,6 +429,18 @@ def test_items_that_confuse_both_ways_are_advised_to_merge(work: Tuned) -> None:
     assert found["suspects"] == len(work.left("suspects.jsonl")) <= 20
 
 
+def test_items_that_no_label_fits_are_told(work: Tuned) -> None:
+    def strict(received: Received) -> Any:
+        row = row_of(received)
+        return answer("NONE_OF_THESE" if truth(row) == "metal" else truth(row))
+
+    with LoopbackServer(strict) as server:
+        found = settled(work, server)
+    (missing,) = [each for each in found["advice"] if each["kind"] == "missing"]
+    assert missing["items"] >= 10
+    assert "one may be missing" in (work.tune_folder / "tune.md").read_text()
+
+
 # The proof
 
 

@@ -157,6 +157,9 @@ class JudgeSection(JudgeMember):
     """A prompt template of your own (`.jinja`) instead of the task's, or a bundled form by name:
     `short` (classification, for small models: no rationale), `inline` (tagging: the answer is the
     text with tags)."""
+    none: bool = True
+    """Whether a judge may answer that no label fits. `false` for small models, which say so far
+    too often; an item that fits no label then gets the nearest."""
     max_item_tokens: int = Field(default=8000, ge=100)
     """Of a longer item the judge sees head and tail, and how much is missing."""
     deadline: float | None = Field(default=None, gt=0)

@@ -57,11 +57,13 @@ class PromptBuilder:
         schema_in_words: bool,
         max_item_tokens: int = 8000,
         template: Path | None = None,
+        none: bool = True,
     ) -> None:
         """`schema_in_words` writes the schema into the prompt, for servers that enforce none.
 
         Of an item that is longer than `max_item_tokens` (see `cut_to`) the middle is left out.
-        `template` is a file of the user's own in the place of the task's. Raises JobError.
+        `template` is a file of the user's own in the place of the task's. `none` False: the judge
+        is not told that no label may fit. Raises JobError.
         """
         self._task = task
         self.max_item_tokens = max_item_tokens
@@ -69,6 +71,9 @@ class PromptBuilder:
         module = _module_of(self._template)
         self._module = module
         self._constants = task.question()
+        self._none = none
+        if not none and "none_word" in self._constants:
+            self._constants["none_word"] = None
         words = {text_key(text) for label in self._labels for text in _examples(label)}
         self._examples = frozenset(words)
         self._form: str | None = getattr(module, "answer", None)
@@ -104,13 +109,14 @@ class PromptBuilder:
             schema_in_words=True,
             max_item_tokens=self.max_item_tokens,
             template=self._template,
+            none=self._none,
         )
 
     def answer_schema(self, *, full: bool = False) -> dict[str, Any]:
         """The schema of the answers that the template asks for; see `Task.answer_schema`."""
-        if self._form is None:
-            return self._task.answer_schema(full=full)
-        return self._task.answer_schema(full=full, form=self._form)
+        form = {} if self._form is None else {"form": self._form}
+        schema = self._task.answer_schema(full=full, **form)
+        return schema if self._none else without(schema, self._task.question().get("none_word"))
 
     @property
     def sha256(self) -> str:
@@ -228,7 +234,17 @@ def prompt_builder(job: Job, task: Task, member: JudgeMember) -> PromptBuilder:
         schema_in_words=member.structured_output == "prompt",
         max_item_tokens=job.judge.max_item_tokens,
         template=_template_of(job, task),
+        none=job.judge.none,
     )
+
+
+def without(schema: Any, word: str | None) -> Any:
+    """The schema less one of the words that it lists."""
+    if isinstance(schema, dict):
+        return {name: without(value, word) for name, value in schema.items()}
+    if isinstance(schema, list):
+        return [without(value, word) for value in schema if value != word or word is None]
+    return schema
 
 
 def bundled_forms(task: Task) -> dict[str, Path]:

@@ -10,6 +10,9 @@ from llm_relabel.report import classes, words
 from llm_relabel.report.reading import RunRead
 from llm_relabel.units import has_label
 
+# Items without a fitting label from which on a label may be missing.
+MISSING = 10
+
 
 def notes_of(read: RunRead | None, summary: Mapping[str, Any]) -> list[str]:
     """No gold, paused, nothing changed, not checked by people, and the like."""
@@ -47,12 +50,29 @@ def notes_of(read: RunRead | None, summary: Mapping[str, Any]) -> list[str]:
             f"Only one class is left, {used[0]!r}: a model that is trained on it can "
             "tell nothing apart."
         )
+    found += _taxonomy(read)
     if read.task.unit_note is not None:
         found.append(read.task.unit_note)
     if read.gold is None or not has_label(read.gold).any():
         found.append(
             "No trusted labels were given, so nothing here says whether a change is right: read "
             "examples, or name a column of trusted labels as `data.gold`."
+        )
+    return found
+
+
+def _taxonomy(read: RunRead) -> list[str]:
+    """What the labels themselves may lack, for people to decide: one that is missing."""
+    found = []
+    fits_none = [
+        verdict.id for each in read.rounds for verdict in each.verdicts.values()
+        if verdict.reason == "none_fits"
+    ]  # fmt: skip
+    ids = list(dict.fromkeys(fits_none))
+    if len(ids) >= MISSING:
+        found.append(
+            f"A label may be missing: the judge found none that fits {len(ids):,} items, such as "
+            f"{', '.join(ids[:5])}. Look at them; a definition may also be too narrow."
         )
     return found
 

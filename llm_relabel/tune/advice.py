@@ -22,6 +22,7 @@ from llm_relabel.units import Labels, counts_by_name, differs, has_label, label_
 # one label; and so often in each direction.
 MERGE, BOTH_WAYS = 0.25, 2
 MOST_SUSPECTS = 20
+MISSING = 10
 
 Known = Callable[[LabelDefinitions, str], Answered | None]
 
@@ -49,6 +50,19 @@ def advise(
         merge_advice(gold.task, truth, first),
         gold_suspects(gold.task, named, truth, predicted[at], [first, last]),
     )
+
+
+def missing_advice(ids: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """A label that may be missing: items, with their texts, for which the judge found none."""
+    if len(ids) < MISSING:
+        return []
+    first = zip(ids[:5], texts, strict=False)
+    shown = "; ".join(f"{item_id}: {text[:60]!r}" for item_id, text in first)
+    return [{
+        "kind": "missing", "labels": [], "items": len(ids),
+        "told": f"for {len(ids)} items the judge found no label that fits ({shown}); one may be "
+        "missing, or a definition too narrow",
+    }]  # fmt: skip
 
 
 def merge_advice(task: Task, truth: Labels, answers: Labels) -> list[dict[str, Any]]:

@@ -62,7 +62,8 @@ class Desk:
         if self.judges.first.is_llm:
             self.budget.calls = sum(line.get("calls") or 0 for line in paid)
         self.most_questions = 0
-        self.verdicts: dict[str, Verdict] = {}
+        self.fits_none: set[str] = set()
+        """Items for which the judge, under the first guideline, found no label."""
 
     @property
     def questions(self) -> int:
@@ -122,7 +123,8 @@ class Desk:
                 f"the {self.budget.calls:,} calls that are allowed were made"
             ) from None
         by_id = {ask.id: verdicts[ask.ask_id] for ask in asks}
-        self.verdicts |= by_id
+        if sha == self._prepared.definitions.sha256() and self.form is None:
+            self.fits_none |= {i for i, each in by_id.items() if each.reason == "none_fits"}
         ids = [prepared.dataset.ids[row].as_py() for row in rows.tolist()]
         answers, _ = answers_of(self._gold.task, ids, by_id)
         return answered(self._gold, places, answers.labels, unreached(ids, by_id))

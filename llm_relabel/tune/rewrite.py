@@ -139,6 +139,16 @@ class Writer:
             found[new.label] = new
         return list(found.values())
 
+    def drafts(self, guide: LabelDefinitions, names: Sequence[str]) -> list[Proposal]:
+        """First entries of labels that have only examples, a question for each."""
+        requests = [self._request(guide, (name,), ()) for name in names]
+        texts = self._run(self._all(requests))
+        return [
+            proposal
+            for name, text in zip(names, texts, strict=True)
+            for proposal in self._read(guide, (name,), (), text)
+        ]
+
     def _told(self, guide: LabelDefinitions, text: str | None) -> Proposal | None:
         """A new instruction out of the writer's answer."""
         said = None if text is None else _parsed(text, _Instruction)
@@ -240,7 +250,7 @@ class Writer:
             new = within_limits(proposed, before, self._forbidden)
             ids = tuple(dict.fromkeys(self._id_of(miss.place) for miss in mine))
             why = " ".join(entry.why.split())[:LONGEST_EXAMPLE]
-            pair = (mine[0].gold, mine[0].said)
+            pair = (mine[0].gold, mine[0].said) if mine else None
             found.append(Proposal(entry.name, new, why, self.provider.name, pair, ids))
         return found
 

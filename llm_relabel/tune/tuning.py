@@ -26,7 +26,7 @@ from llm_relabel.progress import Progress
 from llm_relabel.prompts.builder import bundled_forms
 from llm_relabel.rounds.train import load_saved, train
 from llm_relabel.tune import proof
-from llm_relabel.tune.advice import advise
+from llm_relabel.tune.advice import advise, missing_advice
 from llm_relabel.tune.allowed import Allowed
 from llm_relabel.tune.asking import WRITER, Desk
 from llm_relabel.tune.guideline import FIELDS, FORM, INSTRUCTION, Proposal, shingles
@@ -165,6 +165,11 @@ class Tuning:
                 self._ids(np.arange(len(self.gold.rows))), self.predicted.labels[self.gold.rows],
                 self.start, outcome.found.best.guide,
             )  # fmt: skip
+            known = sorted(desk.fits_none - set(self.test_ids() if self.mode == "locked" else ()))
+            rows = [self.prepared.row_of[each] for each in known]
+            outcome.advice += missing_advice(
+                known, [self.prepared.dataset.text[row].as_py() for row in rows]
+            )
             self.took = {
                 "questions": desk.questions, "calls": desk.budget.calls,
                 "dollars": desk.budget.spent if desk.budget.cap is not None else None,

@@ -28,8 +28,8 @@ def edited(
         raise DefinitionsError(f"{where} has no mapping `labels:`")
     if (labels.flow_style or root.flow_style) and (changes or instruction is not None):
         raise DefinitionsError(
-            f"{where}: the labels are written inside braces, where an entry cannot grow; write each "
-            "on a line of its own, or copy the new words from labels.tuned.yaml"
+            f"{where}: the labels are written inside braces, where an entry cannot grow; write "
+            "each on a line of its own, or copy the new words from labels.tuned.yaml"
         )
     shared = _shared(root)
     newline = "\r\n" if "\r\n" in text else "\n"
