@@ -117,6 +117,18 @@ def of_tune(r: dict[str, Any]) -> Iterator[Row]:
         )
 
 
+def of_tune_caps(r: dict[str, Any]) -> Iterator[Row]:
+    over = sum(run["calls"] > run["max_calls"] or run["bill"] > run["max_cost"] + 1e-6
+               for run in r["runs"])  # fmt: skip
+    kills = r["kills"]
+    yield (
+        f"{len(r['runs'])} random tunings under caps on calls and money: over one; "
+        f"{kills['kills']} kills of one tuning: paid again",
+        f"{over}; {kills['calls killed'] - kills['calls undisturbed']} of at most "
+        f"{kills['in flight at most']} in flight, the same file",
+    )
+
+
 def of_embedding(r: dict[str, Any]) -> Iterator[Row]:
     for kind in ("bfloat16", "int8"):
         some = [each for each in r["results"] if each["precision"] == kind]
@@ -263,6 +275,7 @@ SCRIPTS: list[tuple[str, bool, Headlines | None]] = [
     ("embedding", True, of_embedding),
     ("tagging", True, of_tagging),
     ("tune", False, of_tune),
+    ("tune_caps", False, of_tune_caps),
     ("budget", True, of_budget),
     ("fusion_speed", False, of_fusion),
     ("agreement", True, of_agreement),
