@@ -40,7 +40,8 @@ from llm_relabel.tune.draft import drafted
 from llm_relabel.tune.lessons import Lessons
 from llm_relabel.tune.pool import Pool, pool_of
 from llm_relabel.tune.search import Answered, Found, OutOfCalls, Search, moved
-from llm_relabel.tune.split import PROPOSE, SELECT, SHARES, TEST, dealt
+from llm_relabel.tune.split import HALVES, PROPOSE, SELECT, SHARES, TEST, dealt
+from llm_relabel.tune.tuning import CROSS_FIT
 
 DEMO = Path(__file__).parent.parent / "llm_relabel" / "demo"
 READERS: Mapping[str, Mapping[str, float]] = {
@@ -206,7 +207,7 @@ def useless(tunings: int) -> list[dict[str, Any]]:
     for gold in (100, 300):
         for many in (1, 5, 20):
             counts = dict.fromkeys((
-                "ours", "ours at 5%", "best on all gold", "better mean on test",
+                "ours", "ours at 5%", "ours, two halves", "best on all gold", "better mean on test",
                 "a test for each candidate",
                 "gepa's rule",
             ), 0)  # fmt: skip
@@ -230,6 +231,7 @@ def useless(tunings: int) -> list[dict[str, Any]]:
                     _p(rest[0], rest[each]) <= 0.05 for each in range(1, many + 1)
                 )
                 counts["gepa's rule"] += _gepa(rng, propose, rest)
+                counts["ours, two halves"] += _halves(right)
             found.append({"gold": gold, "candidates": many,
                           **{rule: count / tunings for rule, count in counts.items()}})  # fmt: skip
             print(found[-1], flush=True)
@@ -238,6 +240,19 @@ def useless(tunings: int) -> list[dict[str, Any]]:
 
 def _p(before: np.ndarray, after: np.ndarray) -> float:
     return proof.p_value(int((after & ~before).sum()), int((before & ~after).sum()))
+
+
+def _halves(right: np.ndarray) -> bool:
+    """Each half of gold tests what the other chose; the discordant items of both are pooled."""
+    middle, fixed, broken = right.shape[1] // 2, 0, 0
+    for mine, other in ((right[:, :middle], right[:, middle:]),
+                        (right[:, middle:], right[:, :middle])):  # fmt: skip
+        select = mine[:, int(HALVES[PROPOSE] * mine.shape[1]) :]
+        chosen = int(select.sum(axis=1).argmax())
+        if select[chosen].sum() > select[0].sum():
+            fixed += int((other[chosen] & ~other[0]).sum())
+            broken += int((other[0] & ~other[chosen]).sum())
+    return proof.p_value(fixed, broken) <= CROSS_FIT * proof.alpha_of_look(0.05, 1)
 
 
 def _gepa(rng: np.random.Generator, propose: np.ndarray, rest: np.ndarray) -> bool:
