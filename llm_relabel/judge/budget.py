@@ -59,6 +59,8 @@ class Budget:
         self.calls = 0
         """Attempts that were let through."""
         self.most_calls: int | None = None
+        self.calls_refused = False
+        """Whether `most_calls` kept a call back."""
         self._promised = 0.0
         self._in_flight = 0
         self._waiting: list[asyncio.Future[None]] = []
@@ -66,6 +68,7 @@ class Budget:
     async def reserve(self, worst: float) -> None:
         """Promise `worst` dollars for one call. Raises Paused when the caps cannot hold it."""
         if self.most_calls is not None and self.calls >= self.most_calls:
+            self.calls_refused = True
             raise Paused(f"{self.calls:,} calls were made; more are not allowed")
         self.calls += 1
         while not self.try_reserve(worst):

@@ -73,7 +73,7 @@ class Desk:
     def allow(self, calls: int) -> None:
         """From now on so many calls in all."""
         self.most_questions = calls
-        self.budget.most_calls = calls
+        self.budget.most_calls, self.budget.calls_refused = calls, False
 
     def __call__(self, guide: LabelDefinitions, part: str) -> Answered:
         key = (guide.sha256(), part, self.form)
@@ -117,10 +117,10 @@ class Desk:
         try:
             verdicts = asker.put(asks, f"{len(rows):,} items of {part}")
         except Paused:
-            if self.budget.calls < (self.budget.most_calls or 0):
+            if not self.budget.calls_refused:
                 raise
             raise OutOfCalls(
-                f"the {self.budget.calls:,} calls that are allowed were made"
+                f"the {self.budget.most_calls:,} calls that are allowed were made"
             ) from None
         by_id = {ask.id: verdicts[ask.ask_id] for ask in asks}
         if sha == self._prepared.definitions.sha256() and self.form is None:
