@@ -358,6 +358,8 @@ def test_a_right_judge_is_left_alone(work: Tuned) -> None:
         found = settled(work, server)
         assert found["status"] == "stopped early"
         assert len(server.requests) == 40
+        done = work.run("tune", str(work.job), "--accept", "all")
+    assert "nothing to accept" in done.stdout
     assert not work.left("proposals.jsonl")
     assert not Path("gold.jsonl.looks.jsonl").exists()
 

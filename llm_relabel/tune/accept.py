@@ -31,22 +31,16 @@ def decide(job: Job, folder: Path, accept: Sequence[str], reject: Sequence[str])
     lines = list(read_lines(folder / PROPOSALS))
     result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     open_ = list(dict.fromkeys(line["label"] for line in lines))
+    if not open_:
+        return "There is nothing to accept or reject: this tuning proposed no other words."
     taken, refused = _named(accept, open_), _named(reject, open_)
     if ALL in accept:
         taken = [name for name in open_ if name not in refused]
     if both := set(taken) & set(refused):
         raise JobError(f"{sorted(both)[0]!r} is both accepted and rejected")
-    told = list[str]()
-    if words := [name for name in taken if name != OF_ALL[FORM]]:
-        told.append(_write(job, [line for line in lines if line["label"] in words], words))
-    for line in lines:
-        if line["label"] == OF_ALL[FORM] and line["label"] in taken:
-            told.append(f"Write `template: {line['new']}` under `judge:` in the job file.")
-    for line in lines:
-        if line["label"] in taken:
-            line["status"] = "accepted"
-        elif line["label"] in refused:
-            line["status"] = "rejected"
+    told = _taken_over(job, [line for line in lines if line["label"] in taken])
+    status = dict.fromkeys(taken, "accepted") | dict.fromkeys(refused, "rejected")
+    lines = [{**line, "status": status.get(line["label"], line["status"])} for line in lines]
     write_lines(folder / PROPOSALS, lines)
     if refused:
         told.append(f"Rejected {len(refused)} labels: {', '.join(refused)}.")
@@ -59,6 +53,19 @@ def decide(job: Job, folder: Path, accept: Sequence[str], reject: Sequence[str])
     if taken and result["status"] != "proved":
         told.append(f"Note: this tuning ended as {result['status']!r}.")
     return "\n".join(told)
+
+
+def _taken_over(job: Job, lines: Sequence[dict[str, Any]]) -> list[str]:
+    """Accepted lines into the definitions; what is done, and what is left to the user."""
+    told = list[str]()
+    if words := [line for line in lines if line["field"] != FORM]:
+        told.append(_write(job, words, list(dict.fromkeys(line["label"] for line in words))))
+    told += [
+        f"Write `template: {line['new']}` under `judge:` in the job file."
+        for line in lines
+        if line["field"] == FORM
+    ]
+    return told
 
 
 def _named(names: Sequence[str], known: Collection[str]) -> list[str]:

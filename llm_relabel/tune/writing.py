@@ -49,7 +49,12 @@ def facts_told(result: Mapping[str, Any]) -> list[str]:
         f"{result['search']['tried']} guidelines were tried with {calls['questions']:,} questions "
         f"({calls['calls']:,} calls"
         + (f", ${calls['dollars']:.4f}" if calls["dollars"] is not None else "")
-        + f"); the search ended because {result['search']['ended']}"
+        + ")"
+        + (
+            f"; the search ended because {result['search']['ended']}"
+            if result["status"] != "stopped early"
+            else ""
+        )
     )
     test = result["test"]
     if test is not None:
