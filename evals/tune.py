@@ -35,6 +35,7 @@ from llm_relabel.config.job import open_job
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.rounds.train import train
+from llm_relabel.tasks.exemplars import chosen_examples
 from llm_relabel.tune import proof
 from llm_relabel.tune.draft import drafted
 from llm_relabel.tune.lessons import Lessons
@@ -306,12 +307,24 @@ def exemplars(world: World) -> dict[str, Any]:
         texts = pool.exemplars(name)
         of += len(texts)
         wrong += sum(gold[text] != name for text in texts)
+    names = world.prepared.task.names
+    shown = chosen_examples(world.prepared.dataset, names, {})
+    of_init = [(gold[text], name) for name in names for text in shown.examples[name]]
+    near = [(gold[text], name) for name in names for text in shown.near_misses[name]]
     rng, drawn_wrong, drawn_of = np.random.default_rng(0), 0, 0
     for name in world.prepared.task.names:
         rows = rng.permutation(np.flatnonzero(world.prepared.given == name))[:3]
         drawn_of += len(rows)
         drawn_wrong += int((world.gold[rows] != name).sum())
-    return {"exemplars": of, "wrong": wrong / of, "drawn at random": drawn_wrong / drawn_of}
+    return {
+        "exemplars": of,
+        "wrong": wrong / of,
+        "drawn at random": drawn_wrong / drawn_of,
+        "of init": len(of_init),
+        "wrong of init": sum(true != name for true, name in of_init) / len(of_init),
+        "near misses": len(near),
+        "wrong near misses": sum(t == n for t, n in near) / len(near),
+    }
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -347,7 +360,9 @@ def table(found: Mapping[str, Any]) -> str:
               f"{power_['simulated']:.1%} (reckoned {power_['reckoned']:.1%}).", "",
               f"Exemplars where 15% of the labels are wrong: {shown['wrong']:.1%} of "
               f"{shown['exemplars']} are labeled wrong; drawn at random "
-              f"{shown['drawn at random']:.1%}.",
+              f"{shown['drawn at random']:.1%}. Those that `init` shows: "
+              f"{shown['wrong of init']:.1%} of {shown['of init']}, and "
+              f"{shown['wrong near misses']:.1%} of its {shown['near misses']} near misses.",
               "", f"Measured on: {found['about']}"]  # fmt: skip
     return "\n".join(lines) + "\n"
 

@@ -82,6 +82,9 @@ def test_openai_payload(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch)
     (request,) = server.requests
     assert request.path == "/v1/chat/completions"
     assert request.headers["authorization"] == f"Bearer {SECRET}"
+    # A server on this machine is one's own, and is told where a rationale ends.
+    own = SCHEMA["properties"]
+    bounded = {**own, "rationale": {**own["rationale"], "maxLength": 300}}
     assert request.body == {
         "model": "some-model",
         "messages": [
@@ -91,7 +94,11 @@ def test_openai_payload(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch)
         "max_tokens": 64,
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA},
+            "json_schema": {
+                "name": "answer",
+                "strict": True,
+                "schema": {**SCHEMA, "properties": bounded},
+            },
         },
         "temperature": 0,
     }
