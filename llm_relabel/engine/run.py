@@ -139,7 +139,7 @@ class _Run:
                 return state.tally.rolled_back
         if last < rounds:
             return f"round {last} was decided again with the spot-checks; it had been the last"
-        return f"all {rounds} rounds are done"
+        return f"all {rounds} rounds are done" if rounds > 1 else "the round is done"
 
     def _round(self, state: RoundState) -> RoundState:
         self._state = state
