@@ -351,11 +351,11 @@ def test_a_key_that_the_server_repeats_is_in_no_error(
 
 @pytest.mark.parametrize("wire", WIRES)
 def test_as_many_connections_as_the_job_says(wire: str) -> None:
-    with LoopbackServer(latency=0.3) as server:
+    with LoopbackServer(together=120) as server:
         judge = section(server, wire, concurrency=120)
 
         async def many(provider: ChatProvider) -> None:
-            await asyncio.gather(*(provider.complete(REQUEST, timeout=20) for _ in range(120)))
+            await asyncio.gather(*(provider.complete(REQUEST, timeout=60) for _ in range(120)))
 
         with_provider(judge, many)
         assert server.most_in_flight == 120

@@ -291,8 +291,8 @@ def test_max_cost_is_kept_and_what_was_paid_is_used(work: toy.Work) -> None:
 
 
 def test_deadline_pauses(work: toy.Work) -> None:
-    with LoopbackServer(right_answer, latency=0.3) as server:
-        work.llm(server.openai_url, concurrency=1, deadline=0.5)
+    with LoopbackServer(right_answer, latency=0.5) as server:
+        work.llm(server.openai_url, concurrency=1, deadline=2)
         with pytest.raises(lr.Paused, match="deadline"):
             lr.relabel(work.job)
     assert 0 < work.summary["rounds"][0]["judged"] < work.summary["rounds"][0]["flagged"]

@@ -20,6 +20,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from aiohttp import web
 
 OPENAI, ANTHROPIC = "openai", "anthropic"
 HANG_SECONDS = 3600.0
+PATIENCE_SECONDS = 30.0
 IMAGE_TOKENS = {OPENAI: 2833 + 8 * 5667, ANTHROPIC: 4784}
 """The dearest image of gpt-4o-mini, and of the newest Claude models."""
 
@@ -123,7 +125,11 @@ Answer = str | Mapping[str, Any] | Fault
 
 
 class LoopbackServer:
-    """A server in a thread of its own. `latency` is in seconds."""
+    """A server in a thread of its own. `latency` is in seconds.
+
+    With `together`, nothing is answered before so many requests are in flight at once
+    (or `PATIENCE_SECONDS` have passed): a count of connections that needs no timing.
+    """
 
     def __init__(
         self,
@@ -131,10 +137,12 @@ class LoopbackServer:
         *,
         faults: Callable[[int], Fault | None] | None = None,
         latency: float = 0.0,
+        together: int = 1,
     ) -> None:
         self.answer = answer or default_answer
         self.faults = faults or (lambda _number: None)
         self.latency = latency
+        self.together = together
         self.requests: list[Received] = []
         self.most_in_flight = 0
         self.port = 0
@@ -167,6 +175,7 @@ class LoopbackServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._gathered = asyncio.Event()
         app = web.Application(client_max_size=64 * 1024**2)
         self.add_routes(app.router)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -185,7 +194,11 @@ class LoopbackServer:
         self.requests.append(received)
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        if self._in_flight >= self.together:
+            self._gathered.set()
         try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._gathered.wait(), PATIENCE_SECONDS)
             if self.latency:
                 await asyncio.sleep(self.latency)
             found = complaint(received)
