@@ -44,7 +44,7 @@ class Silent:
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:  # noqa: ARG002 - the seam names it
         """A step that nobody watches."""
-        yield _unheard
+        yield unheard
 
     def note(self, text: str) -> None:
         """Said to nobody."""
@@ -124,14 +124,14 @@ class Relay:
     """Passes pieces on to the step that is under way: what reports may live longer than a step."""
 
     def __init__(self) -> None:
-        self._step: Step = _unheard
+        self._step: Step = unheard
 
     @contextmanager
     def to(self, step: AbstractContextManager[Step]) -> Iterator[None]:
         """Pass on to `step` while it lasts."""
         with step as self._step:
             yield
-        self._step = _unheard
+        self._step = unheard
 
     def __call__(self, done: int, total: int) -> None:
         """`done` of `total` pieces are finished."""
@@ -148,7 +148,7 @@ def _pace(done: int, total: int, seconds: float) -> str:
     return f", {rate:,.0f} a second, {shown} left" if rate >= 1 else f", {shown} left"
 
 
-def _unheard(done: int, total: int) -> None:
+def unheard(done: int, total: int) -> None:
     """Said to nobody."""
 
 

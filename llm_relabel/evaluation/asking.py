@@ -23,7 +23,7 @@ from llm_relabel.judge.asking import ask_all
 from llm_relabel.judge.opening import open_judges
 from llm_relabel.judge.seam import Judge, Judges, RoundEvidence
 from llm_relabel.prepared import Prepared, prepare
-from llm_relabel.progress import Progress
+from llm_relabel.progress import Progress, unheard
 from llm_relabel.records import Ask, LabelIssue, Verdict
 from llm_relabel.rounds.ask import AskPlanner
 from llm_relabel.run_folder.lines import verdict_line, verdict_of
@@ -221,7 +221,7 @@ def open_desk(
 ) -> VariantAsker:
     """The judges of a variant, ready; what earlier processes paid in `folder` counts."""
     prepared = variant.prepared
-    model = prepared.small_model(_unheard)
+    model = prepared.small_model(unheard)
     spent = sum(line.get("cost") or 0.0 for line in journal.read_lines(folder / VERDICTS))
     judges = open_judges(
         prepared.job, prepared.task, prepared.definitions,
@@ -255,10 +255,6 @@ def as_issues(
         )
         for row in rows.tolist()
     ]  # fmt: skip
-
-
-def _unheard(done: int, total: int) -> None:
-    """Nobody watches."""
 
 
 __all__: Sequence[str] = (

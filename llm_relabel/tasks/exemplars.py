@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.data import Dataset
+from llm_relabel.models.parts.medoids import medoids
 from llm_relabel.models.parts.ridge import LeaveOutRidge
 from llm_relabel.models.parts.text_features import TextFeatures
 from llm_relabel.tasks.task import Shown
@@ -63,22 +64,13 @@ def _by_cluster(
     rows: NDArray[np.int64], margins: NDArray[np.float32], features: NDArray[np.float32], seed: int
 ) -> list[int]:
     """Of the surest of `rows` one for each of EXAMPLES clusters, the largest cluster first."""
-    from sklearn.cluster import KMeans
-
     if len(rows) > EXAMPLES + 1:
         rows = rows[margins[rows] >= np.quantile(margins[rows], 1 - INNER)]
     distinct = len(np.unique(features[rows], axis=0)) if len(rows) else 0
     if distinct <= EXAMPLES:
         _, first = np.unique(features[rows], axis=0, return_index=True)
         return [int(rows[place]) for place in sorted(first.tolist())]
-    clusters = KMeans(EXAMPLES, n_init=3, random_state=seed).fit(features[rows])
-    chosen = []
-    sizes = np.bincount(clusters.labels_, minlength=EXAMPLES)
-    for cluster in np.argsort(-sizes, kind="stable").tolist():
-        near = features[rows] @ clusters.cluster_centers_[cluster]
-        near[clusters.labels_ != cluster] = -np.inf
-        chosen.append(int(rows[int(near.argmax())]))
-    return chosen
+    return [int(rows[at]) for at in medoids(features[rows], EXAMPLES, seed)]
 
 
 def span_examples(dataset: Dataset, names: Sequence[str], spelled: Mapping[str, str]) -> Shown:

@@ -15,15 +15,11 @@ from llm_relabel.evaluation.asking import job_to_evaluate
 from llm_relabel.files.journal import read_lines, write_whole
 from llm_relabel.judge.asking import outside_event_loops
 from llm_relabel.progress import Progress, Silent
-from llm_relabel.provenance import now
 from llm_relabel.tune import accept as accepting
 from llm_relabel.tune import plan as planning
-from llm_relabel.tune import proof, writing
-from llm_relabel.tune.asking import Desk
+from llm_relabel.tune import writing
 from llm_relabel.tune.outcome import Settings
 from llm_relabel.tune.results import TUNED, write_results
-from llm_relabel.tune.search import moved
-from llm_relabel.tune.split import FIRST, SECOND, TEST
 from llm_relabel.tune.tuning import Tuning
 
 SUFFIX = "-tune"
@@ -132,44 +128,16 @@ def holds_elsewhere(
     found = _result(folder)
     if found["test"] is None:
         raise DataError(f"the tuning in {str(folder)!r} had no test, so there is nothing to repeat")
-    elsewhere = job_to_evaluate(opened, [judge], [])
-    tuning = Tuning(
-        elsewhere, None if gold is None else Path(gold), settings, folder / "elsewhere",
-        progress if progress is not None else Silent(),
-    )  # fmt: skip
+    tuning = _tuning(
+        job_to_evaluate(opened, [judge], []), gold, settings, folder / "elsewhere", progress
+    )
     if found["definitions_sha256"] != tuning.start.sha256():
         raise DefinitionsError(
             "the definitions are no longer those that the tuning began with; give them with "
             "--set labels=labels.yaml.before"
         )
     guide = load_definitions(folder / TUNED)
-    parts = [TEST] if tuning.mode == "locked" else [FIRST, SECOND]
-
-    def work() -> dict[str, Any]:
-        tuning.folder.mkdir(parents=True, exist_ok=True)
-        desk = Desk(
-            tuning.prepared, tuning.predicted, tuning.gold, tuning.parts, tuning.folder,
-            tuning.progress,
-        )  # fmt: skip
-        try:
-            desk.allow(desk.budget.calls + settings.max_calls)
-            new = desk.in_form(found["form"])
-            pairs = [(desk(tuning.start, part), new(guide, part)) for part in parts]
-        finally:
-            desk.close()
-        moves = [moved(before, after) for before, after in pairs]
-        fixed, broken = (sum(each[at] for each in moves) for at in (0, 1))
-        items = sum(len(tuning.parts[part]) for part in parts)
-        p = proof.p_value(fixed, broken)
-        holds = "holds" if p <= settings.alpha else "is not proved"
-        told = (
-            f"under {judge} the tuned guideline {holds}: {fixed} fixed, {broken} broken of "
-            f"{items}, p = {p:.2g} (one further test on the same items; it chose nothing)"
-        )
-        return {"judge": judge, "items": items, "fixed": fixed, "broken": broken, "p": p,
-                "told": told, "at": now()}  # fmt: skip
-
-    elsewhere_found = outside_event_loops(work)
+    elsewhere_found = outside_event_loops(lambda: tuning.repeated(judge, guide, found["form"]))
     name = f"elsewhere-{len(list(folder.glob('elsewhere-*.json'))) + 1}.json"
     write_whole(folder / name, (json.dumps(elsewhere_found, indent=1) + "\n").encode())
     return elsewhere_found
@@ -196,8 +164,14 @@ def _opened(
     overrides: Sequence[str], output: str | Path | None, progress: Progress | None,
 ) -> Tuning:  # fmt: skip
     opened = open_job(job, overrides)
+    return _tuning(opened, gold, settings, _folder(opened, output), progress)
+
+
+def _tuning(
+    job: Job, gold: str | Path | None, settings: Settings, folder: Path, progress: Progress | None
+) -> Tuning:
     return Tuning(
-        opened, None if gold is None else Path(gold), settings, _folder(opened, output),
+        job, None if gold is None else Path(gold), settings, folder,
         progress if progress is not None else Silent(),
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from llm_relabel.judge.llm import LLMJudge
 from llm_relabel.judge.opening import open_judges
 from llm_relabel.judge.seam import Judge, Judges
 from llm_relabel.prepared import Prepared
-from llm_relabel.progress import Progress
+from llm_relabel.progress import Progress, unheard
 from llm_relabel.prompts.builder import prompt_builder
 from llm_relabel.records import Verdict
 from llm_relabel.tasks import open_task
@@ -55,7 +55,7 @@ class Desk:
         paid = [*read_lines(folder / VERDICTS), *read_lines(folder / WRITER)]
         self.judges = open_judges(
             prepared.job, prepared.task, prepared.definitions, cache=prepared.cache,
-            model=prepared.small_model(_unheard), folder=folder,
+            model=prepared.small_model(unheard), folder=folder,
             spent=sum(line.get("cost") or 0.0 for line in paid),
         )  # fmt: skip
         self.budget = self.judges.budget
@@ -136,7 +136,7 @@ class Desk:
         else:
             judge = open_judges(
                 prepared.job, prepared.task, prepared.definitions, cache=prepared.cache,
-                model=prepared.small_model(_unheard), folder=self._folder,
+                model=prepared.small_model(unheard), folder=self._folder,
             ).first  # fmt: skip
         return Judges({judge.name: judge}, self.budget, None)
 
@@ -174,7 +174,3 @@ def under(prepared: Prepared, guide: LabelDefinitions, form: str | None = None) 
     task = open_task(job.task, guide, prepared.dataset.labels.type)
     prompts = prompt_builder(job, task, job.judge)
     return replace(prepared, job=job, definitions=guide, task=task, prompts=prompts)
-
-
-def _unheard(done: int, total: int) -> None:
-    """Nobody watches."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from llm_relabel.config.definitions import LabelDefinitions
 from llm_relabel.tune.draft import telling_words, with_words
 from llm_relabel.tune.guideline import MOST_EXAMPLES, MOST_NOT, Proposal
@@ -50,7 +53,7 @@ class Lessons:
     def _proposal(
         self, guide: LabelDefinitions, name: str, mine: Sequence[tuple[str, str]],
         pairs: Mapping[tuple[str, str], Sequence[Miss]], texts: Mapping[Miss, str],
-        vectors: Mapping[str, object],
+        vectors: Mapping[str, NDArray[np.float32]],
     ) -> Proposal:  # fmt: skip
         before, shown, counter = guide.labels[name], list[str](), list[str]()
         evidence: list[str] = []
@@ -62,7 +65,7 @@ class Lessons:
                 text = texts[miss]
                 evidence.append(self._id_of(miss.place))
                 of = gold if gold != NOTHING else None
-                near = [] if of is None else self._pool.nearest(vectors[text], of, NEAR)  # type: ignore[arg-type]
+                near = [] if of is None else self._pool.nearest(vectors[text], of, NEAR)
                 near = [text, *near] if self._copies else near
                 (shown if gold == name else counter).extend(near)
         words = telling_words(self._pool, name, others) or telling_words(self._pool, name)

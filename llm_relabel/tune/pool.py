@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.evidence.predicted import Predicted
+from llm_relabel.models.parts.medoids import medoids
 from llm_relabel.prepared import Prepared
 from llm_relabel.tune.guideline import shingles
 from llm_relabel.units import SILENT, differs, has_label
@@ -54,19 +55,11 @@ class Pool:
 
     def exemplars(self, name: str, count: int = CLUSTERS, seed: int = 0) -> list[str]:
         """Texts that stand for a label, one for each cluster of it, the largest cluster first."""
-        from sklearn.cluster import KMeans
-
         rows = self.inner(name)
         if len(rows) <= count:
             return [self.texts[row] for row in rows.tolist()]
-        found = KMeans(count, n_init=3, random_state=seed).fit(self.vectors[rows])
-        sizes = np.bincount(found.labels_, minlength=count)
-        chosen = []
-        for cluster in np.argsort(-sizes, kind="stable").tolist():
-            near = self.vectors[rows] @ found.cluster_centers_[cluster]
-            near[found.labels_ != cluster] = -np.inf
-            chosen.append(self.texts[rows[int(near.argmax())]])
-        return list(dict.fromkeys(chosen))
+        chosen = rows[medoids(self.vectors[rows], count, seed)]
+        return list(dict.fromkeys(self.texts[row] for row in chosen.tolist()))
 
     def nearest(self, vector: NDArray[np.float32], name: str, count: int) -> list[str]:
         """The texts of a label that are nearest to a vector."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -261,7 +261,9 @@ class Writer:
             self._cache.close()
 
 
-def _joined(pairs: Any, guide: LabelDefinitions) -> list[tuple[tuple[str, ...], list[Miss]]]:
+def _joined(
+    pairs: Mapping[tuple[str, str], Sequence[Miss]], guide: LabelDefinitions
+) -> list[tuple[tuple[str, ...], list[Miss]]]:
     """Both directions of a confusion as one question, the most misses first."""
     found: dict[tuple[str, ...], list[Miss]] = {}
     for (gold, said), mine in pairs.items():
