@@ -18,6 +18,7 @@ from llm_relabel.progress import Progress, Silent
 from llm_relabel.tune import accept as accepting
 from llm_relabel.tune import plan as planning
 from llm_relabel.tune import writing
+from llm_relabel.tune.elsewhere import repeated
 from llm_relabel.tune.outcome import Settings
 from llm_relabel.tune.results import TUNED, write_results
 from llm_relabel.tune.tuning import Tuning
@@ -137,7 +138,7 @@ def holds_elsewhere(
             "--set labels=labels.yaml.before"
         )
     guide = load_definitions(folder / TUNED)
-    elsewhere_found = outside_event_loops(lambda: tuning.repeated(judge, guide, found["form"]))
+    elsewhere_found = outside_event_loops(lambda: repeated(tuning, judge, guide, found["form"]))
     name = f"elsewhere-{len(list(folder.glob('elsewhere-*.json'))) + 1}.json"
     write_whole(folder / name, (json.dumps(elsewhere_found, indent=1) + "\n").encode())
     return elsewhere_found

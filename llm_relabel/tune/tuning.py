@@ -24,9 +24,8 @@ from llm_relabel.models.parts.encoder import Encoder
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress
 from llm_relabel.prompts.builder import bundled_forms
-from llm_relabel.provenance import now
 from llm_relabel.rounds.train import load_saved, train
-from llm_relabel.tune import proof
+from llm_relabel.tune import proof, split
 from llm_relabel.tune.advice import advise, missing_advice
 from llm_relabel.tune.allowed import Allowed
 from llm_relabel.tune.asking import WRITER, Desk
@@ -38,18 +37,7 @@ from llm_relabel.tune.pairs import Miss
 from llm_relabel.tune.pool import Pool, pool_of
 from llm_relabel.tune.rewrite import Writer
 from llm_relabel.tune.search import Candidate, Found, OutOfCalls, Proposer, Search, moved
-from llm_relabel.tune.split import (
-    FEW,
-    FIRST,
-    MANY,
-    PROPOSE,
-    SECOND,
-    SELECT,
-    TEST,
-    Mode,
-    mode_of,
-    parts_of,
-)
+from llm_relabel.tune.split import FIRST, PROPOSE, SECOND, SELECT, TEST, Mode, mode_of, parts_of
 from llm_relabel.tune.testing import in_words, tested
 from llm_relabel.tune.writer import open_writer
 
@@ -147,7 +135,7 @@ class Tuning:
         """Search and test. Raises Paused where it stopped on purpose and can go on."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_split()
-        desk = self._desk()
+        desk = self.desk()
         journal = Journal(self.folder / WRITER)
         writer: Writer | None = None
         try:
@@ -182,33 +170,8 @@ class Tuning:
             journal.close()
             desk.close()
 
-    def repeated(self, judge: str, guide: LabelDefinitions, form: str | None) -> dict[str, Any]:
-        """The test once more, with the job's judge, of a guideline that another judge chose.
-
-        Items, fixed, broken, p and `told`. Raises Paused.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        parts = [TEST] if self.mode == "locked" else [FIRST, SECOND]
-        alpha = self.settings.alpha
-        desk = self._desk()
-        try:
-            desk.allow(desk.budget.calls + self.settings.max_calls)
-            found = tested(
-                (desk, desk.in_form(form)), self.gold, self.parts, self.start,
-                [(part, guide) for part in parts], alpha=alpha, look=1,
-            )  # fmt: skip
-        finally:
-            desk.close()
-        holds = "holds" if found.p <= alpha else "is not proved"
-        told = (
-            f"under {judge} the tuned guideline {holds}: {found.fixed} fixed, {found.broken} "
-            f"broken of {found.items}, p = {found.p:.2g} (one further test on the same items; it "
-            "chose nothing)"
-        )
-        return {"judge": judge, "items": found.items, "fixed": found.fixed,
-                "broken": found.broken, "p": found.p, "told": told, "at": now()}  # fmt: skip
-
-    def _desk(self) -> Desk:
+    def desk(self) -> Desk:
+        """Where its judge is asked; to be closed."""
         return Desk(
             self.prepared, self.predicted, self.gold, self.parts, self.folder, self.progress
         )
@@ -297,8 +260,8 @@ class Tuning:
             return Outcome(
                 "proposals only",
                 f"{len(self.gold.rows)} items with gold prove nothing: the proposals are unproved. "
-                f"From {FEW} items on halves can test each other, from {MANY} on a part is locked "
-                "away for the test",
+                f"From {split.FEW} items on halves can test each other, from {split.MANY} on a "
+                "part is locked away for the test",
                 found, [found], None, desk.questions, desk.form,
             )  # fmt: skip
         if found.best.parent is None and desk.form is None:
