@@ -24,6 +24,7 @@ from noise import flip
 
 from llm_relabel.agreement import flagging_against_gold
 from llm_relabel.config.job import ModelSection
+from llm_relabel.measure import Accuracy
 from llm_relabel.models.parts.encoder import BFLOAT16, FULL, Encoder, has_bfloat16
 from llm_relabel.models.targets import ClassLabels
 from llm_relabel.models.text_classifier import TextClassifier
@@ -92,7 +93,7 @@ def measure(name: str, rows: int) -> list[dict[str, Any]]:
         probs = np.array(predicted.scores["pred_probs"].to_pylist())
         own = [names.index(label) if label is not None else 0 for label in labels]
         quality = probs[np.arange(len(own)), own].astype(np.float32)
-        figures = flagging_against_gold(labels, gold, flagged, quality)
+        figures = flagging_against_gold(Accuracy(), labels, gold, flagged, quality)
         near = np.argsort(-(vectors @ vectors.T), axis=1)[:, 1 : NEIGHBOURS + 1]
         if not first:
             first = {"vectors": vectors, "near": near, "flagged": flagged}

@@ -64,7 +64,10 @@ def demo(output: str, task: str) -> None:
 @cli.command()
 @click.argument("data")
 @click.option("--task", default="classification", show_default=True, help="The task type.")
-@click.option("--text", "text", multiple=True, required=True, help="A text column; may repeat.")
+@click.option("--text", "text", multiple=True, help="A text column; may repeat.")
+@click.option("--image", help="Of detection: the column with each picture's file.")
+@click.option("--image-folder", help="Where those are [default: the dataset's folder].")
+@click.option("--boxes", help="What a box's four numbers are, such as xywh, where none can tell.")
 @click.option(
     "--label", multiple=True,
     help="The label column; may repeat: a column for each class, with 0 or 1 in it.",
@@ -105,6 +108,8 @@ def init(
     from llm_relabel import engine
     from llm_relabel.progress import for_stderr
 
+    if bool(text) == bool(keys.get("image")):
+        raise click.UsageError("name the text column with --text, or that of pictures with --image")
     columns = {"text": list(text), "label": list(label), "id": id_, **keys}
     if (sheet := columns.get("sheet")) and sheet.isdecimal():
         columns["sheet"] = int(sheet)

@@ -24,10 +24,13 @@ class ImagePart:
 
     `media_type`, `width` and `height` (pixels as stored, before any turn that EXIF asks for) are
     read off the bytes, since a provider refuses a type that does not match them. Two images are
-    equal where their `sha256` is. Raises DataError for bytes that are no such image.
+    equal where their `sha256` is: that of the bytes or, of a drawing, of `drawn_from`, which says
+    all that it shows, since an encoder's next version writes other bytes. Raises DataError for
+    bytes that are no such image.
     """
 
     data: bytes = field(repr=False, compare=False)
+    drawn_from: str | None = field(default=None, repr=False, compare=False)
     sha256: str = field(init=False)
     media_type: str = field(init=False, compare=False)
     width: int = field(init=False, compare=False)
@@ -36,7 +39,7 @@ class ImagePart:
     def __post_init__(self) -> None:
         media_type, (width, height) = _read(self.data)
         for name, value in (
-            ("sha256", hashlib.sha256(self.data).hexdigest()),
+            ("sha256", hashlib.sha256((self.drawn_from or "").encode() or self.data).hexdigest()),
             ("media_type", media_type), ("width", width), ("height", height),
         ):  # fmt: skip
             object.__setattr__(self, name, value)

@@ -109,6 +109,7 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
         definitions = load_definitions(job.resolve(job.labels))
     else:
         definitions = load_definitions(job.labels)
+    _check_inputs(job)
     dataset = read_dataset(job.data, job.resolve, definitions.aliases, task_type(job.task).cells)
     task = open_task(job.task, definitions, dataset.labels.type)
     found = task.findings(dataset)
@@ -154,6 +155,23 @@ def prepare(job: Job, *, trained: bool = True) -> Prepared:
     )
 
 
+def _check_inputs(job: Job) -> None:
+    """What the task's items are read from. Raises JobError."""
+    wanted = task_type(job.task).inputs
+    if wanted == "image" and job.judge.evidence == "blind":
+        raise JobError(
+            "judge.evidence: blind shows a judge no candidates, and of boxes it is asked nothing "
+            "else; set judge.evidence: referenced (which of them is the label, it is not told)"
+        )
+    if (job.data.image is not None) == (wanted == "image"):
+        return
+    raise JobError(
+        f"task {job.task!r} reads data.{wanted}, and the job names data."
+        f"{'text' if wanted == 'image' else 'image'}; name the column with each "
+        f"{'picture' if wanted == 'image' else 'text'} in data.{wanted}"
+    )
+
+
 def _too_long(job: Job, task: Task, dataset: Dataset) -> list[str]:
     """What cannot be done with texts that a judge reads in passages."""
     limit = job.judge.max_item_tokens
@@ -178,7 +196,8 @@ def _hints(job: Job, definitions: LabelDefinitions, dataset: Dataset) -> list[st
     hints = [missing_hint(job.data, used, definitions.names)]
     if not dataset.multi_label:
         hints.append(list_hint(job.data, used))
-    if job.model.encoder == "embedded" and job.model.predictions is None:
+    reads_words = job.data.image is None
+    if reads_words and job.model.encoder == "embedded" and job.model.predictions is None:
         hints.append(english_hint(dataset.text))
     counts = dict.fromkeys(definitions.names, 0) | used
     return [*filter(None, hints), *_look_alikes(counts)]
@@ -197,6 +216,8 @@ def _look_alikes(counts: dict[str, int]) -> list[str]:
 def _dev(job: Job, task: Task, aliases: Mapping[str, str]) -> tuple[list[str], Labels] | None:
     if job.data.dev is None:
         return None
+    if job.data.image is not None:
+        raise JobError("data.dev is not offered for pictures; measure the labels with data.gold")
     dataset = read_labeled(job.data, job.data.dev, job.resolve, aliases, task_type(job.task).cells)
     problems = task.findings(dataset).problems
     if problems:

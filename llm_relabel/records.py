@@ -23,13 +23,19 @@ Source = Literal["judge", "model", "fused", "human"]
 class Item:
     """What a judge may see of one row. `fields` maps column name to text, in shown order.
 
-    `words` are where the words of the first field begin and end, where it came as words.
+    `words` are where the words of the first field begin and end, where it came as words. `picture`
+    opens its picture (`data.pictures.Picture`). `anchor` is its given label as the dataset holds
+    it, which is never shown: what a judge leaves open stays like it. `posed` is what an answer
+    speaks of by number.
     """
 
     id: str
     row: int
     fields: Mapping[str, str]
     words: tuple[tuple[int, int], ...] | None = None
+    picture: Any = None
+    anchor: Any = None
+    posed: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 TASKS: dict[str, str] = {
     "classification": "llm_relabel.tasks.classification:Classification",
+    "detection": "llm_relabel.tasks.detection:Detection",
     "tagging": "llm_relabel.tasks.tagging:Tagging",
 }
 

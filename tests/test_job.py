@@ -39,7 +39,10 @@ def test_defaults_and_round_trip() -> None:
     [
         ({"taks": "x"}, "unknown key 'taks' (did you mean 'task'?)"),
         ({"judge": {"modle": "x"}}, "unknown key 'judge.modle' (did you mean 'model'?)"),
-        ({"task": "taging"}, "task: must be classification or tagging (found 'taging')"),
+        (
+            {"task": "taging"},
+            "task: must be classification or detection or tagging (found 'taging')",
+        ),
         (
             {"judge": {"model": "gpt-4o"}},
             "judge.model: must be `embedded`, `people`, or PROVIDER/NAME",

@@ -5,10 +5,11 @@ A new type needs one thing here: a line in SAMPLES. All else is asked of the sea
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from llm_relabel import registry
 from llm_relabel.config.definitions import load_definitions
@@ -61,7 +63,9 @@ class Sample:
     `answers` are judges' texts with the label (as JSON) that they give to the first row, `abstains`
     texts that give none, `impossible` such as are of the right form and name what cannot be.
     `predictions` has the lines of a `model.predictions` file without their ids. `hostile` is a
-    label column, with its definitions, that holds HOSTILE; None where labels hold no text.
+    label column, with its definitions, that holds HOSTILE; None where labels hold no text. Where a
+    judge answers by number, `candidates` (as JSON) are what the first row's question is made from.
+    `files` lie beside the data.
     """
 
     labels: Mapping[str, str]
@@ -72,6 +76,8 @@ class Sample:
     predictions: Sequence[Mapping[str, Any]]
     hostile: tuple[Mapping[str, str], Sequence[Any]] | None
     data: Mapping[str, Any]
+    candidates: Sequence[Any] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def rows_of(labels: Sequence[Any]) -> list[dict[str, Any]]:
@@ -88,6 +94,20 @@ TAGS = [
     "B-PER I-PER O O O B-LOC", "O O O O O O", None, "B-LOC B-PER O B-PER O O", "O O O O O B-LOC",
 ]  # fmt: skip
 OFFSETS: list[Any] = [[[0, 3, "PER"], [10, 12, "PER"]], [], None, [[10, 12, "PER"]], []]
+
+BOXES: list[Any] = [
+    [("disc", [1, 2, 30, 40])], [], None, [("disc", [1, 2, 30, 40]), ("square", [50, 5, 80, 44.5])],
+    [("disc", [5, 5, 20, 20])],
+]  # fmt: skip
+
+
+def _picture() -> bytes:
+    held = io.BytesIO()
+    Image.new("RGB", (90, 60), "white").save(held, "PNG")
+    return held.getvalue()
+
+
+PICTURE = _picture()
 
 SAMPLES: dict[str, list[Sample]] = {
     "classification": [
@@ -157,6 +177,36 @@ SAMPLES: dict[str, list[Sample]] = {
             data=TEXT,
         ),
     ],
+    "detection": [
+        Sample(
+            labels={"disc": "Round.", "square": "With corners."},
+            rows=[{"image": "a.png", "label": boxes and [
+                {"cls": name, "box": box} for name, box in boxes
+            ]} for boxes in BOXES],
+            answers=[
+                ({"places": [{"number": 1, "verdict": "square", "better": "ONE"}]},
+                 [{"label": "disc", "box": [1, 2, 30, 40], "fixed": False},
+                  {"label": "square", "box": [50, 5, 80, 44.5], "fixed": False}]),
+                ({"places": [{"number": 1, "verdict": "NO_OBJECT", "better": "ONE"}]},
+                 [{"label": "disc", "box": [1, 2, 30, 40], "fixed": False}]),
+            ],
+            abstains=[],
+            impossible=[
+                {"places": [{"number": n, "verdict": name, "better": "ONE"}]}
+                for n, name in [(2, "disc"), (0, "disc"), (1, "cat"), (1, "A")]
+            ] + [{"places": []}, {"places": 3}, {},
+                 {"places": [{"number": 1, "verdict": "disc"}] * 2}],
+            predictions=[{"boxes": [{"label": "disc", "box": [1, 2, 30, 41], "score": score}]}
+                         for score in (0.9, 0.2, 0.6, 0.1, 0.7)],
+            hostile=({HOSTILE: "x", "b": "y"},
+                     [[{"cls": name, "box": [1, 2, 30, 40]}] for name in (HOSTILE, "b")]),
+            data={"image": "image", "boxes": "xyxy"},
+            candidates=[[{"label": "disc", "box": [1, 2, 30, 40]}],
+                        [{"label": "disc", "box": [1, 2, 30, 40]},
+                         {"label": "disc", "box": [50, 5, 80, 44.5]}]],
+            files={"a.png": PICTURE},
+        ),
+    ],
     "ratings": [
         Sample(
             labels={"1": "Bad.", "3": "Good."},
@@ -187,6 +237,8 @@ class Case:
     @cached_property
     def data(self) -> Dataset:
         path = self.folder / "data.jsonl"
+        for name, content in self.sample.files.items():
+            (self.folder / name).write_bytes(content)
         # Spaces, an escape and a float that no writer would choose: they must come back.
         lines = [
             "{" + ",  ".join(f"{json.dumps(k)} : {json.dumps(v)}" for k, v in line.items())
@@ -212,7 +264,8 @@ class Case:
 
     @property
     def first(self) -> Item:
-        return self.data.item(0)
+        candidates = [self.task.check(label) for label in self.sample.candidates]
+        return self.task.posed(self.data.item(0), candidates)
 
 
 def cases() -> list[Any]:
@@ -424,6 +477,9 @@ def test_the_template_asks_the_question(case: Case) -> None:
     system, user = builder.build(case.first, labels)
     assert case.task.question()["instruction"] in system.text
     assert all(text in user.text for text in case.first.fields.values())
+    if case.task.inputs == "image":
+        assert len(user.images) == 2
+        return
     assert all(case.task.show(label) in user.text for label in labels)
     blind = builder.build(case.first, ())[1]
     assert "andidate" not in blind.text

@@ -11,6 +11,7 @@ from llm_relabel.agreement.gold import (
     labels_after,
     measured,
     measured_figure,
+    wrong,
 )
 from llm_relabel.agreement.intervals import proportion
 
@@ -21,4 +22,5 @@ __all__ = [
     "measured",
     "measured_figure",
     "proportion",
+    "wrong",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.agreement.intervals import Figure, bootstrapped, share
-from llm_relabel.measure import described
+from llm_relabel.measure import Measure, described
 from llm_relabel.tasks import Task
 from llm_relabel.units import Labels, differs, has_label
 
@@ -69,8 +69,8 @@ def changes_against_gold(task: Task, before: Labels, after: Labels, gold: Labels
     from one wrong label to another, `still_wrong` is wrong and was not touched.
     """
     known = has_label(gold)
-    wrong_before = differs(before, gold) & known
-    wrong_after = differs(after, gold) & known
+    wrong_before = wrong(task.measure, before, gold) & known
+    wrong_after = wrong(task.measure, after, gold) & known
     changed = differs(before, after) & known
     return {
         "rows": int(known.sum()),
@@ -84,7 +84,14 @@ def changes_against_gold(task: Task, before: Labels, after: Labels, gold: Labels
     }
 
 
+def wrong(measure: Measure, labels: Labels, gold: Labels) -> NDArray[np.bool_]:
+    """(rows,) whether a label is wrong by its task's measure; a missing one is."""
+    errors = measure.errors(measure.counts(labels, gold))
+    return np.asarray((errors > 0) | (~has_label(labels) & has_label(gold)))
+
+
 def flagging_against_gold(
+    measure: Measure,
     labels: Labels,
     gold: Labels,
     flagged: NDArray[np.bool_],
@@ -96,13 +103,13 @@ def flagging_against_gold(
     precision. None where a figure is not defined (nothing flagged, or nothing wrong).
     """
     known = has_label(gold)
-    wrong = differs(labels, gold)[known]
-    hits = int((flagged[known] & wrong).sum())
-    marked, errors = int(flagged[known].sum()), int(wrong.sum())
+    amiss = wrong(measure, labels, gold)[known]
+    hits = int((flagged[known] & amiss).sum())
+    marked, errors = int(flagged[known].sum()), int(amiss.sum())
     return {
         "flag_precision": hits / marked if marked else None,
         "flag_recall": hits / errors if errors else None,
-        "flag_average_precision": _exact_average_precision(wrong, label_quality[known])
+        "flag_average_precision": _exact_average_precision(amiss, label_quality[known])
         if errors
         else None,
     }

@@ -20,6 +20,7 @@ from llm_relabel.agreement.gold import (
     flagging_against_gold,
     gained_figure,
     measured_figure,
+    wrong,
 )
 from llm_relabel.agreement.intervals import Figure, bootstrapped, lower_bounds, share
 from llm_relabel.measure import described
@@ -53,7 +54,7 @@ def run_measures(
     """Labels before and after, where each change went, the flags, the rounds and the curve."""
     counts = changes_against_gold(task, given, final, gold)
     known, rows = has_label(gold), counts["rows"]
-    wrong_after = differs(final, gold) & known
+    wrong_after = wrong(task.measure, final, gold) & known
     missed = wrong_after & ~differs(given, final)
     flagged = np.zeros(len(known), dtype=np.bool_)
     for each in rounds:
@@ -199,21 +200,21 @@ def _round(task: Task, gold: Labels, each: RoundLabels) -> dict[str, Any]:
         "labels_before": right(each.current),
         "labels_after": right(each.after),
         "model_out_of_fold": right(each.predicted),
-        "flagging": _flagging(gold, each),
+        "flagging": _flagging(task, gold, each),
     }
 
 
-def _flagging(gold: Labels, each: RoundLabels) -> dict[str, Any]:
+def _flagging(task: Task, gold: Labels, each: RoundLabels) -> dict[str, Any]:
     known = has_label(gold)
-    wrong = differs(each.current, gold)[known]
+    amiss = wrong(task.measure, each.current, gold)[known]
     flagged = each.flagged[known]
-    hits = int((flagged & wrong).sum())
-    exact = flagging_against_gold(each.current, gold, each.flagged, each.quality)
+    hits = int((flagged & amiss).sum())
+    exact = flagging_against_gold(task.measure, each.current, gold, each.flagged, each.quality)
     return {
         "precision": share(hits, int(flagged.sum())).as_json(),
-        "recall": share(hits, int(wrong.sum())).as_json(),
+        "recall": share(hits, int(amiss.sum())).as_json(),
         "average_precision": _average_precision(
-            wrong, each.quality[known], exact["flag_average_precision"]
+            amiss, each.quality[known], exact["flag_average_precision"]
         ).as_json(),
     }
 

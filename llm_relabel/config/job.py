@@ -18,6 +18,7 @@ from llm_relabel.registry import TASKS
 CONLL_SUFFIXES = (".conll", ".iob", ".iob2", ".bio")
 PACKED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", *CONLL_SUFFIXES)
 FILE_SUFFIXES = (*PACKED_SUFFIXES, ".parquet", ".spacy", ".xlsx")
+BOX_CONVENTIONS = ("xyxy", "xywh", "cxcywh", "yxyx")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -27,9 +28,13 @@ class DataSection(Section):
     path: str = Field(min_length=1)
     """The dataset: a `.jsonl`, `.json`, `.csv`, `.tsv`, `.conll`, `.spacy`, `.parquet` or `.xlsx`
     file, a folder that `datasets` saved, or a Hugging Face name."""
-    text: tuple[str, ...] = Field(min_length=1)
+    text: tuple[str, ...] = ()
     """The column to read, or several that are read together. A row without text stays as it is,
     and is counted."""
+    image: str | None = None
+    """Of detection, in the place of `text`: the column with each picture's file."""
+    image_folder: str | None = None
+    """Where those files are; without it, in the dataset's folder. Nothing outside is opened."""
     label: str | tuple[str, ...]
     """The label column; a column of lists makes the job multi-label. Or one column for each class,
     with 0 or 1 in it: where every row has one class, the classes exclude each other."""
@@ -76,6 +81,9 @@ class DataSection(Section):
     tag_names: tuple[str, ...] | None = None
     """The tags behind numbers, in their order, such as `[O, B-PER, I-PER]`; a Hugging Face dataset
     knows its own."""
+    boxes: str | None = None
+    """What the four numbers of a box mean, where neither their names nor the pictures tell: `xyxy`,
+    `xywh`, `cxcywh` or `yxyx` in pixels, or `xyxy, normalized` in shares of the sides."""
     offsets: Literal["characters", "utf16"] | None = None
     """What the offsets of spans count. JavaScript tools count UTF-16 units, in which an emoji is
     two; where spans tell their words, it is found."""
@@ -103,6 +111,28 @@ class DataSection(Section):
         values = value if isinstance(value, list | tuple) else [value]
         words = {True: "true", False: "false"}
         return tuple(words[each] if isinstance(each, bool) else str(each) for each in values)
+
+    @field_validator("boxes")
+    @classmethod
+    def _convention(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        form, *more = [part.strip() for part in value.split(",")]
+        if form not in BOX_CONVENTIONS or more not in ([], ["normalized"]):
+            told = ", ".join(BOX_CONVENTIONS)
+            raise ValueError(f"must be one of {told}, perhaps with `, normalized` behind it")
+        return ", ".join([form, *more])
+
+    @model_validator(mode="after")
+    def _text_or_image(self) -> DataSection:
+        if bool(self.text) == (self.image is not None):
+            raise ValueError("needs `text` (a column or several), or `image` (of detection)")
+        return self
+
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        """The columns that items are read from: text, or the one with the picture."""
+        return self.text if self.image is None else (self.image,)
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -233,13 +263,13 @@ class Job(Section):
     @model_validator(mode="after")
     def _columns_apart(self) -> Job:
         data = self.data
-        shown = {*data.text, *data.context}
+        shown = {*data.read_columns, *data.context}
         if twice := [name for name in data.label_columns if name in shown]:
             raise ValueError(
                 f"data.label {twice[0]!r} is also a text or context column; the judge would "
                 "simply read the answer"
             )
-        if data.gold is not None and data.gold in (*data.text, *data.context):
+        if data.gold is not None and data.gold in shown:
             raise ValueError(
                 f"data.gold {data.gold!r} is also a text or context column; gold is never shown"
             )

@@ -34,7 +34,7 @@ class CsvFile:
         self.name = path.name
         self._file = TextFile(path, section.encoding)
         self.suffix = self._file.suffix
-        self._expected = [*section.label_columns, *section.text]
+        self._expected = [*section.label_columns, *section.read_columns]
         self._skipped = section.skip_lines or 0
         delimiter = section.delimiter
         if delimiter is None and self._file.format == ".tsv":

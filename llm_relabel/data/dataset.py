@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from llm_relabel.data.cells import Cells
+from llm_relabel.data.pictures import Picture, Pictures
 from llm_relabel.data.source import Source
 from llm_relabel.data.words import ranges
 from llm_relabel.records import Item
@@ -29,7 +30,8 @@ class Dataset:
     other share a number (equal text, or the same `data.group`). locked: (rows,) bool; a row without
     text is locked and has neither label nor gold. class_names: the names of an integer class
     column, else None. sha256: of the content. words: whether the texts came as words; `text` then
-    has one space between them. notes: what its user should know of it, in words.
+    has one space between them. notes: what its user should know of it, in words. pictures: where
+    `text` names pictures, what opens them.
     """
 
     ids: pa.ChunkedArray
@@ -45,6 +47,7 @@ class Dataset:
     label_cells: Cells
     words: bool = False
     notes: tuple[str, ...] = ()
+    pictures: Pictures | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,7 +70,12 @@ class Dataset:
         """What a judge may see of one row."""
         shown = {name: self.fields[name][row].as_py() or "" for name in self.fields.column_names}
         words = ranges(self.text[row].as_py()) if self.words else None
-        return Item(id=self.ids[row].as_py(), row=row, fields=shown, words=words)
+        item_id = self.ids[row].as_py()
+        if self.pictures is None:
+            return Item(id=item_id, row=row, fields=shown, words=words)
+        picture = Picture(self.pictures, shown.pop(self.fields.column_names[0]))
+        given = self.labels[row].as_py()
+        return Item(id=item_id, row=row, fields=shown, picture=picture, anchor=given)
 
     @property
     def sheet_delimiter(self) -> str:

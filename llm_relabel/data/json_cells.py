@@ -52,7 +52,7 @@ def replace_value(
     """
     key, *inner = path
     if inner:
-        for name, _, _, start, end in reversed(list(_members(text))):
+        for name, _, _, start, end in reversed(list(members(text))):
             if name == key and text.startswith("{", start):
                 return (
                     text[:start]
@@ -74,9 +74,9 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _replaced(text: str, key: str, value: Any, encodes: Callable[[str], bool]) -> str:
-    members = list(_members(text))
-    if members:
-        first_key_end, first_value = members[0][2], members[0][3]
+    listed = list(members(text))
+    if listed:
+        first_key_end, first_value = listed[0][2], listed[0][3]
         colon = text[first_key_end:first_value]
     else:
         colon = ": "
@@ -85,24 +85,24 @@ def _replaced(text: str, key: str, value: Any, encodes: Callable[[str], bool]) -
     written = json.dumps(value, ensure_ascii=text.isascii(), separators=separators)
     if not encodes(written):
         written = json.dumps(value, separators=separators)
-    for name, _, _, start, end in reversed(members):
+    for name, _, _, start, end in reversed(listed):
         if name == key:
             return text[:start] + written + text[end:]
     name = json.dumps(key, ensure_ascii=text.isascii())
     added = (name if encodes(name) else json.dumps(key)) + colon + written
-    if not members:
+    if not listed:
         inside = text.index("{") + 1
         return text[:inside] + added + text[inside:]
-    end = members[-1][4]
-    if len(members) > 1:
-        between = text[members[0][4] : members[1][1]]
+    end = listed[-1][4]
+    if len(listed) > 1:
+        between = text[listed[0][4] : listed[1][1]]
     else:
-        opening = text[text.index("{") + 1 : members[0][1]]
+        opening = text[text.index("{") + 1 : listed[0][1]]
         between = "," + (opening or ("" if compact else " "))
     return text[:end] + between + added + text[end:]
 
 
-def _members(text: str) -> Iterator[tuple[str, int, int, int, int]]:
+def members(text: str) -> Iterator[tuple[str, int, int, int, int]]:
     """(key, key start, key end, value start, value end) of a valid JSON object's members."""
     at = skip_space(text, skip_space(text, 0) + 1)
     while not text.startswith("}", at):

@@ -45,6 +45,11 @@ def _file(path: Path, section: DataSection) -> Source:
     suffix = format_of(path)
     if suffix in (".jsonl", ".ndjson"):
         return JsonLines(path, section.encoding)
+    if suffix == ".json" and section.image is not None and path.suffix == ".json":
+        from llm_relabel.data.coco_files import CocoFile, is_coco
+
+        if is_coco(path):
+            return CocoFile(path, section.encoding)
     if suffix == ".json":
         return JsonArray(path, section.encoding)
     if suffix in CONLL_SUFFIXES:

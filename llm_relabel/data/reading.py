@@ -23,10 +23,11 @@ from llm_relabel.data.dataset import Dataset
 from llm_relabel.data.label_cells import without_surrogates
 from llm_relabel.data.locate import open_source
 from llm_relabel.data.one_hot import class_cells
+from llm_relabel.data.pictures import Pictures, pictures_of
 from llm_relabel.data.problems import Problems
 from llm_relabel.data.source import BATCH_ROWS, Batch, Cell, Source, is_missing
 from llm_relabel.data.words import joined
-from llm_relabel.errors import nearest
+from llm_relabel.errors import DataError, nearest
 
 _NO_ALIASES: Aliases = MappingProxyType({})
 # White space, and characters that nobody sees.
@@ -36,6 +37,7 @@ _BLANK = (
     + "".join(map(chr, range(0x2000, 0x2010)))
 )
 _NO_TEXT = "no text, so it stays as it is: neither learned from nor asked about"
+_NO_PICTURE = "no picture that can be read, so it stays as it is"
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
@@ -52,6 +54,10 @@ def read_dataset(
     with its count and first places.
     """
     source = open_source(section, resolve)
+    # Pictures are looked for beside the data.
+    folder = section.image_folder
+    whole = None if folder is None else str(resolve(folder))
+    section = section.model_copy(update={"path": str(resolve(section.path)), "image_folder": whole})
     return _Reader(section, source, aliases, cells_of).read()
 
 
@@ -92,7 +98,7 @@ class _Reader:
         self._problems = Problems(source.unit)
         self._columns = _Columns()
         self._texts_seen = 0
-        self._shown = list(dict.fromkeys([*section.text, *section.context]))
+        self._shown = list(dict.fromkeys([*section.read_columns, *section.context]))
         extra = [section.id, section.group, section.locked, section.gold]
         named = [
             *self._shown,
@@ -105,6 +111,11 @@ class _Reader:
         if section.gold is not None:
             self._gold = cells_of(section, source, (section.gold,), aliases)
         self._as_words = False
+        self._pictures: Pictures | None = None
+        if section.image is not None:
+            self._pictures = pictures_of(section)
+        # Where a picture cannot be opened, and why.
+        self._unseen: list[tuple[int, str] | None] = []
 
     def read(self) -> Dataset:
         for batch in self._source.batches(self._wanted, self._problems):
@@ -115,6 +126,9 @@ class _Reader:
         gold = None if self._gold is None else self._gold.joined(columns.gold)
         fields = pa.table({name: pa.chunked_array(columns.fields[name]) for name in self._shown})
         ids = pa.chunked_array(columns.ids) if columns.ids else _ids_of(columns.digests)
+        locked = np.concatenate(columns.locked)
+        if self._pictures is not None:
+            locked |= self._without_picture()
         content = self._source.sha256() or _content_sha256(fields, labels, ids)
         return Dataset(
             ids=ids,
@@ -123,24 +137,25 @@ class _Reader:
             labels=labels,
             gold=gold,
             groups=self._groups(),
-            locked=np.concatenate(columns.locked),
+            locked=locked,
             class_names=self._label.class_names,
             sha256=content,
             source=self._source,
             label_cells=self._label,
             words=self._as_words,
             notes=self._problems.notes(),
+            pictures=self._pictures,
         )
 
     def _take(self, batch: Batch) -> None:
         section, columns, cells, places = self._section, self._columns, batch.cells, batch.places
         shown = {name: self._texts(name, cells[name], places) for name in self._shown}
-        if len(section.text) == 1:
-            joined_texts = shown[section.text[0]]
+        if len(section.read_columns) == 1:
+            joined_texts = shown[section.read_columns[0]]
         else:
             joined_texts = [
                 "\n".join(part for part in parts if part)
-                for parts in zip(*(shown[name] for name in section.text), strict=True)
+                for parts in zip(*(shown[name] for name in section.read_columns), strict=True)
             ]
         blank = np.array([not text.strip(_BLANK) for text in joined_texts], dtype=np.bool_)
         for row in np.flatnonzero(blank).tolist():
@@ -148,8 +163,8 @@ class _Reader:
         self._texts_seen += int((~blank).sum())
         for name, texts in shown.items():
             columns.fields.setdefault(name, []).append(pa.array(texts, pa.string()))
-        first = columns.fields[section.text[0]][-1]
-        one = len(section.text) == 1
+        first = columns.fields[section.read_columns[0]][-1]
+        one = len(section.read_columns) == 1
         columns.text.append(first if one else pa.array(joined_texts, pa.string()))
         each = [cells[name] for name in section.label_columns]
         told = each[0] if len(each) == 1 else list(zip(*each, strict=True))
@@ -158,7 +173,7 @@ class _Reader:
         if section.gold is not None and self._gold is not None:
             gold = self._gold.read(cells[section.gold], places, self._problems, joined_texts)
             columns.gold.append(self._gold.array(_unless(blank, gold)))
-        columns.text_keys.append(_keys(" ".join(text.casefold().split()) for text in joined_texts))
+        columns.text_keys.append(_keys(self._sameness(joined_texts, places)))
         if section.group is not None:
             columns.group_keys.append(_group_keys(cells[section.group]))
         columns.locked.append(self._locked(cells, places) | blank)
@@ -167,6 +182,32 @@ class _Reader:
         else:
             columns.digests.append(_digests(zip(*shown.values(), strict=True)))
         columns.places.append(np.asarray(places, dtype=np.int64))
+
+    def _sameness(self, texts: Sequence[str], places: Sequence[int]) -> list[str]:
+        """What rows that must not vouch for each other have in common: the text, case and white
+        space aside, or the picture's content, whatever its name."""
+        if self._pictures is None:
+            return [" ".join(text.casefold().split()) for text in texts]
+        found = []
+        for text, place in zip(texts, places, strict=True):
+            try:
+                self._pictures.size(text)
+                found.append(self._pictures.digest(text))
+                self._unseen.append(None)
+            except DataError as error:
+                found.append(text)
+                self._unseen.append((place, str(error)))
+        return found
+
+    def _without_picture(self) -> NDArray[np.bool_]:
+        """(rows,) whether a picture is missing where others are there; all may be missing, as where
+        the user brings predictions and verdicts."""
+        if all(self._unseen):
+            return np.zeros(len(self._unseen), dtype=np.bool_)
+        for missing in self._unseen:
+            if missing is not None:
+                self._problems.note(_NO_PICTURE, missing[0], detail=missing[1])
+        return np.array([missing is not None for missing in self._unseen], dtype=np.bool_)
 
     def _texts(self, name: str, cells: Sequence[Cell], places: Sequence[int]) -> list[str]:
         texts = []
@@ -191,7 +232,7 @@ class _Reader:
         return texts
 
     def _takes_words(self, name: str) -> bool:
-        return self._label.takes_words and name == self._section.text[0]
+        return self._label.takes_words and name == self._section.read_columns[0]
 
     def _locked(self, cells: Any, places: Sequence[int]) -> NDArray[np.bool_]:
         locked = np.zeros(len(places), dtype=np.bool_)
@@ -230,8 +271,9 @@ class _Reader:
                 problems.forget(name)
                 shown = ", ".join(present[:30]) + (", ..." if len(present) > 30 else "")
                 problems.whole(f"no column {name!r}{nearest(name, present)}; it has {shown}")
-            if not self._texts_seen and not set(self._section.text) & set(absent):
-                problems.whole(f"no row has a text in {', '.join(map(repr, self._section.text))}")
+            if not self._texts_seen and not set(self._section.read_columns) & set(absent):
+                shown = ", ".join(map(repr, self._section.read_columns))
+                problems.whole(f"no row has a text in {shown}")
             self._label.check(problems)
             if self._gold is not None:
                 self._gold.check(problems)

@@ -20,7 +20,7 @@ from llm_relabel.tasks.task import Starter
 # The data keys that `init` takes as options of the same name.
 OPTIONS = (
     "encoding", "delimiter", "quoting", "skip_lines", "sheet", "split", "subset", "group",
-    "missing", "label_separator",
+    "missing", "label_separator", "boxes",
 )  # fmt: skip
 
 
@@ -42,8 +42,10 @@ def init_job(data: str, task: str, columns: Mapping[str, Any], folder: Path) -> 
     if Path(data).expanduser().exists():
         where = os.path.relpath(Path(data).expanduser(), folder)
     given = {name: value for name, value in columns.items() if value or name == "missing"}
+    if folder_named := given.get("image_folder"):
+        given["image_folder"] = os.path.relpath(Path(folder_named).expanduser(), folder)
     for name in ("text", "label"):
-        if len(given[name]) == 1:
+        if len(given.get(name, ())) == 1:
             given[name] = given[name][0]
     raw = {
         "task": task,
@@ -140,11 +142,14 @@ def _labels_text(
         labels[name]["examples"] = list(texts)
     for name, texts in shown.near_misses.items():
         labels[name]["not"] = list(texts)
-    header = (
-        "# What each label means, in the words the judge will read. The examples are rows of the\n"
-        "# data that carry the label now and that a quick model of words would label so too, and\n"
-        "# under `not` the one of another label that is most like it; keep those that are right.\n"
-        "# No item is shown as its own example.\n"
-    )
+    header = "# What each label means, in the words the judge will read.\n"
+    if any(shown.examples.values()):
+        header += (
+            "# The examples are rows of the data that carry the label now and that a quick\n"
+            "# model of words would label so too, and under `not` the one of another label\n"
+            "# that is most like it; keep those that are right. No item is shown as its own\n"
+            "# example.\n"
+        )
+    header += "".join(f"# {line}\n" for line in starter.asks)
     body = {"instruction": starter.instruction, "labels": labels}
     return header + as_yaml(body, width=96)

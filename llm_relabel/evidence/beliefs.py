@@ -6,7 +6,7 @@ label it has now, and whether the sources are at odds. Spot-checks are drawn by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from llm_relabel.files.journal import write_whole
 from llm_relabel.records import Verdict
 from llm_relabel.tasks import Task, labels_carefully, labels_of
 from llm_relabel.units import (
+    SILENT,
     Codes,
     Labels,
     LabelValue,
@@ -46,10 +47,12 @@ FEWEST_OF_A_HALF = 100
 class JudgeVotes:
     """Everything that one judge said in one evidence arm: row -> (label, stated confidence).
 
-    The label is None where it abstained or failed.
+    The label is None where it abstained or failed. `asked` are the units it was asked about, by
+    row, where it was not asked about all of an item.
     """
 
     answers: dict[int, tuple[LabelValue, float | None]] = field(default_factory=dict)
+    asked: dict[int, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def gather(
     that most of them name, the earlier one at a tie.
     """
     votes: dict[str, dict[int, list[Verdict]]] = {}
+    asked: dict[str, dict[int, list[frozenset[str] | None]]] = {}
     for line in asks:
         verdict = verdicts.get(line["ask_id"])
         if verdict is None or line["purpose"] in ("control", "anchoring"):
@@ -109,13 +113,40 @@ def gather(
         if verdict.reason == "not_recorded":
             continue  # nobody was asked
         name = f"{line['judge']}, {line['evidence']}"
-        votes.setdefault(name, {}).setdefault(row_of[line["id"]], []).append(verdict)
+        row = row_of[line["id"]]
+        votes.setdefault(name, {}).setdefault(row, []).append(verdict)
+        shown = [None if each is None else task.check(each) for each in line["candidates"]]
+        asked.setdefault(name, {}).setdefault(row, []).append(task.asked(shown))
     said: dict[str, JudgeVotes] = {}
     for name, by_row in votes.items():
-        said[name] = JudgeVotes(
-            {row: combine_votes(task, theirs) for row, theirs in by_row.items()}
-        )
+        said[name] = JudgeVotes()
+        for row, theirs in by_row.items():
+            about = [keys for keys in asked[name][row] if keys is not None]
+            if len(about) < len(theirs):
+                said[name].answers[row] = combine_votes(task, theirs)
+            else:
+                said[name].answers[row] = _joined(task, theirs, about)
+                said[name].asked[row] = frozenset().union(*about)
     return said
+
+
+def _joined(
+    task: Task, verdicts: Sequence[Verdict], asked: Sequence[frozenset[str]]
+) -> tuple[LabelValue, float | None]:
+    """Several verdicts on one item, each on the units that it was asked about: what most say of
+    each unit, the later ones at a tie, for a later question is about what is open then."""
+    answers = [(v, keys) for v, keys in zip(verdicts, asked, strict=True) if v.outcome == "answer"]
+    if not answers:
+        return None, None
+    labels = [task.check(verdict.answer) for verdict, _ in answers]
+    said: dict[str, list[Any]] = {}
+    for label, (_, keys) in zip(labels, answers, strict=True):
+        values = task.values(label, label)
+        for key in keys:
+            said.setdefault(key, []).append(values.get(key))
+    decided = {key: max(told[::-1], key=told.count) for key, told in said.items()}
+    stated = [v.confidence for v, _ in answers if v.confidence is not None]
+    return task.assemble(labels[-1], decided), sum(stated) / len(stated) if stated else None
 
 
 def believe(
@@ -149,6 +180,7 @@ def believe(
     units = task.units({**sources, **own}, predicted.predictions)
     beliefs = predicted.beliefs_over(units)
     codes = {name: task.codes(units, labels) for name, labels in sources.items()}
+    _silence(units, codes, said)
     heard = {name: each for name, each in whole.items() if name not in constant}
     verdicts = majority({name: said[name] for name in heard}, rows)
     weighed = weigh(
@@ -159,6 +191,7 @@ def believe(
     posterior = fused.posterior
     if weighed.lean is not None:
         posterior = leaned(posterior, codes[GIVEN], verdict_codes, weighed.lean)
+    posterior = _unasked_as_given(units, posterior, codes[GIVEN], said)
     bold = labels_of(task, units, posterior)
     labels = labels_carefully(task, units, posterior, codes[GIVEN]) if task.careful else bold
     for found in (labels, bold):
@@ -199,6 +232,38 @@ def believe(
         warnings=(*constant.values(), *doubts),
         too_thin=too_thin_to_agree(predicted, heard, posterior_in),
     )
+
+
+def _silence(units: Units, codes: Mapping[str, Codes], said: Mapping[str, JudgeVotes]) -> None:
+    """Where a judge was not asked about a unit it says nothing of it; in place."""
+    for name, each in said.items():
+        if not each.asked:
+            continue
+        about = np.array([
+            key in each.asked.get(row, ()) for row, key in zip(
+                units.row.tolist(), units.key.tolist(), strict=True
+            )
+        ])  # fmt: skip
+        for part, own in codes.items():
+            if part == name or part.startswith(f"{name}, "):
+                own[~about & (units.kind > 0)] = SILENT
+
+
+def _unasked_as_given(
+    units: Units, posterior: NDArray[np.float32], given: Codes, said: Mapping[str, JudgeVotes]
+) -> NDArray[np.float32]:
+    """The beliefs; units that no judge was asked about are as given."""
+    if not any(each.asked for each in said.values()):
+        return posterior
+    asked = set[tuple[int, str]]()
+    for each in said.values():
+        asked.update((row, key) for row, keys in each.asked.items() for key in keys)
+    found = posterior.copy()
+    for at, place in enumerate(zip(units.row.tolist(), units.key.tolist(), strict=True)):
+        if given[at] != SILENT and place not in asked:
+            found[at] = 0
+            found[at, given[at]] = 1
+    return found
 
 
 def majority(said: Mapping[str, JudgeVotes], rows: int) -> Labels:

@@ -12,7 +12,7 @@ from llm_relabel.config.job import Job
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.evidence.opinions import Opinion
 from llm_relabel.records import Action, Decision, LabelIssue
-from llm_relabel.tasks import Task, assembled, units_between, whole_item
+from llm_relabel.tasks import Task, assembled, task_type, units_between, whole_item
 from llm_relabel.units import LabelValue, Unit, label_json
 
 Policy = Callable[[Unit], Any]
@@ -35,13 +35,14 @@ POLICIES: Mapping[str, Policy] = {"replace": replace, "agree": agree}
 def resolved_policy(job: Job) -> str:
     """What `auto` stands for; any other name is itself.
 
-    `fuse` wherever a language model judges. The `embedded` judge sees what the small model sees,
-    so the two are no independent witnesses, and `agree` is safer. Where `people` judge, they
-    decide.
+    What the task says, mostly `fuse`, wherever a language model judges. The `embedded` judge sees
+    what the small model sees, so the two are no independent witnesses, and `agree` is safer. Where
+    `people` judge, they decide.
     """
     if job.decide.policy != "auto":
         return job.decide.policy
-    return {"embedded": "agree", PEOPLE: "replace"}.get(job.judge.provider, "fuse")
+    own = task_type(job.task).policy
+    return {"embedded": "agree", PEOPLE: "replace"}.get(job.judge.provider, own)
 
 
 def can_change(policy: str, issue: LabelIssue) -> bool:

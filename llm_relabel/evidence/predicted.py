@@ -75,6 +75,8 @@ class Predicted:
         """The next best label of one row: its least certain unit decided the second way."""
         if not self.predictions.scores:  # there is no model
             return None
+        if self.task.asked(()) is not None:  # it would be one more place to ask about
+            return None
         units, here = self.units, self.units.of_row(row)
         sizes = np.array([len(kind.values) for kind in units.kinds])
         places = np.flatnonzero(sizes[units.kind[here]] > 1) + here.start

@@ -11,6 +11,7 @@ from llm_relabel.config.judges import JudgeMember, Prices
 from llm_relabel.errors import (
     AccessDenied,
     ContentRefused,
+    DataError,
     NoSuchModel,
     Paused,
     ProviderError,
@@ -31,7 +32,7 @@ from llm_relabel.prompts.fence import without_fences
 from llm_relabel.prompts.passages import passages
 from llm_relabel.records import AbstainOrFailure, Ask, Item, Outcome, Tokens, Verdict
 from llm_relabel.tasks import Answer, InvalidAnswer, Task
-from llm_relabel.units import label_json
+from llm_relabel.units import LabelValue, label_json
 
 
 @dataclass(slots=True)
@@ -135,6 +136,7 @@ class LLMJudge:
     def question(self, ask: Ask, item: Item) -> Question:
         """What an ask puts to the provider."""
         shown = ask.candidates if ask.evidence == "referenced" else ()
+        item = self._task.posed(item, shown)
         request = ChatRequest(
             self._prompts.build(item, shown),
             self._schema,
@@ -240,7 +242,14 @@ class LLMJudge:
 
         A question that the provider would refuse for its images fails here, with no call made.
         """
-        question = self.question(ask, item)
+        if (label := self._task.told_without(self._task.posed(item, ask.candidates))) is not None:
+            return _unasked(ask, label)
+        try:
+            question = self.question(ask, item)
+        except DataError as error:  # a picture that cannot be shown
+            return Verdict(
+                ask.ask_id, ask.id, "failed", reason="refused", error=str(error), calls=0
+            )
         settled = self.recall(question)
         if settled is None:
             try:
@@ -336,6 +345,11 @@ class LLMJudge:
         except ProviderError as error:
             return self.give_up(question, error)
         return settled
+
+
+def _unasked(ask: Ask, label: LabelValue) -> Verdict:
+    """The verdict where all candidates say the same."""
+    return Verdict(ask.ask_id, ask.id, "answer", label_json(label), cost=0.0, calls=0)
 
 
 def _settled(answer: Answer, bill: Bill, *, cached: bool = False) -> Settled:

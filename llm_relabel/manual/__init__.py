@@ -13,6 +13,7 @@ TOPICS = (
     "data",
     "labels",
     "tagging",
+    "detection",
     "model",
     "judges",
     "policies",

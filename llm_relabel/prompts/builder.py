@@ -18,7 +18,7 @@ from llm_relabel.config.judges import JudgeMember
 from llm_relabel.errors import JobError, nearest
 from llm_relabel.prompts.fence import _SURROGATES, fence_for
 from llm_relabel.prompts.fit import cut_to
-from llm_relabel.records import Item, Message
+from llm_relabel.records import Item, Message, TextPart
 from llm_relabel.spellings import item_keys, text_key
 from llm_relabel.tasks import Task
 from llm_relabel.units import LabelValue
@@ -89,7 +89,8 @@ class PromptBuilder:
         try:
             self.system = self._system(frozenset())
             example = [{"name": "text", "text": "an item"}]
-            shown = self._user(example, "<<<item>>>", ["a", "b"], self._constants)
+            constants = {**self._constants, **task.about(None)}
+            shown = self._user(example, "<<<item>>>", ["a", "b"], constants)
         except (jinja2.TemplateError, TypeError) as error:
             raise JobError(
                 f"the template {str(self._template)!r} cannot be filled in: {error}; its macro "
@@ -130,6 +131,7 @@ class PromptBuilder:
 
         Of the definitions' examples those that are this very item, or a copy of it, are left out.
         """
+        item = self._task.posed(item, candidates)
         own = frozenset(item_keys(item.fields.values()) & self._examples)
         constants = self._without(own)
         whole = [_SURROGATES.sub("\ufffd", text) for text in item.fields.values()]
@@ -139,8 +141,9 @@ class PromptBuilder:
         ]
         fence = fence_for("\n".join(f"{field['name']}: {field['text']}" for field in fields))
         shown = [self._task.show(label) for label in candidates]
-        user = self._user(fields, fence, shown, constants)
-        return (self._system(own), Message("user", user))
+        user = self._user(fields, fence, shown, {**constants, **self._task.about(item)})
+        images = self._task.images(item)
+        return (self._system(own), Message("user", [*images, TextPart(user)]))
 
     @property
     def _labels(self) -> Sequence[Mapping[str, Any]]:

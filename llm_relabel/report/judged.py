@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from llm_relabel.agreement import proportion
+from llm_relabel.agreement import proportion, wrong
 from llm_relabel.agreement.run_measures import calls_saved, judge_against_gold
 from llm_relabel.records import Verdict
 from llm_relabel.report.reading import RunRead
-from llm_relabel.units import differs
+from llm_relabel.units import column
 
 DECIDING = ("label", "panel", "escalation")
 CONTROLS = ("repeat_consistency", "planted_kept", "confirmed_wrong")
@@ -102,14 +102,12 @@ def _against_gold(read: RunRead, judge: str) -> dict[str, Any] | None:
     if not last:
         return None
     answered = {key: verdict for key, verdict in last.items() if verdict.outcome == "answer"}
-    right = [
-        read.task.check(verdict.answer) == read.gold[read.row_of[key]]
-        for key, verdict in answered.items()
-    ]
-    confidence = [np.nan if v.confidence is None else v.confidence for v in answered.values()]
     rows = [read.row_of[key] for key in answered]
-    given_right = ~differs(read.given[rows], read.gold[rows])
+    said = column([read.task.check(verdict.answer) for verdict in answered.values()])
+    right = ~wrong(read.task.measure, said, read.gold[rows])
+    confidence = [np.nan if v.confidence is None else v.confidence for v in answered.values()]
+    given_right = ~wrong(read.task.measure, read.given[rows], read.gold[rows])
     return judge_against_gold(
-        np.array(right, dtype=np.bool_), np.array(confidence, dtype=np.float64), len(last),
+        right, np.array(confidence, dtype=np.float64), len(last),
         given_right,
     )  # fmt: skip

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from llm_relabel.errors import RelabelError
 from llm_relabel.report.reading import RunRead
 from llm_relabel.tasks import whole_item
-from llm_relabel.units import label_json
+from llm_relabel.units import LabelValue, column, label_json
 
 SETS = 20
 CHANGES_SHOWN = 400
@@ -96,9 +97,27 @@ def _change(read: RunRead, line: Line) -> dict[str, Any]:
             # Of equal words the first may be meant or another: the text may be cut before it.
             gone = "gone" if line["new"] is None else "came"
             shown["marked"] = {"before": before, "words": words, "after": after, "as": gone}
+    if read.task.widget == "boxes":
+        shown["picture"] = _picture(read, line)
     if read.gold is not None:
         shown["against_gold"] = _against_gold(read, line)
     return shown
+
+
+def _picture(read: RunRead, line: Line) -> str:
+    """The place of a changed box, as a data URL; empty where its picture is not there."""
+    from llm_relabel.tasks.box_drawing import changed_place
+
+    name = read.texts.get(line["id"], "")
+    if read.pictures is None or not str(line["unit"]).startswith("box "):
+        return ""
+    final = read.final[read.row_of[line["id"]]] or ()
+    try:
+        image = changed_place(read.pictures.upright(name), line["unit"], line["old"], line["new"],
+                              final)  # fmt: skip
+    except RelabelError:
+        return ""
+    return f"data:{image.media_type};base64,{image.base64}"
 
 
 def _against_gold(read: RunRead, line: Line) -> str:
@@ -107,9 +126,23 @@ def _against_gold(read: RunRead, line: Line) -> str:
     if read.gold is None or read.gold[row] is None:
         return ""
     key, gold = line["unit"], read.gold[row]
+    if read.task.widget == "boxes":
+        return _box_against_gold(read, line, gold)
     values = {whole_item(read.task): label_json(gold)} | read.task.values(gold, read.given[row])
     was, now = line["old"] == values.get(key), line["new"] == values.get(key)
     return "broken" if was else "fixed" if now else "wrong to wrong"
+
+
+def _box_against_gold(read: RunRead, line: Line, gold: LabelValue) -> str:
+    """The same of a box, which gold's own box overlaps and is not."""
+    task, key = read.task, line["unit"]
+    named = line["old"] if line["new"] is None else line["new"]
+    there = column([task.assemble((), {key: named})])
+    units = task.units({"label": there, "gold": column([gold])})
+    code = task.codes(units, column([gold]))[units.key.tolist().index(key)]
+    true = units.kinds[-1].values[code]
+    return ("broken" if line["old"] == true else "fixed" if line["new"] == true
+            else "wrong to wrong")  # fmt: skip
 
 
 def _cut(text: str) -> str:

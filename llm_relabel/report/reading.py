@@ -20,6 +20,7 @@ from llm_relabel.config.definitions import LabelDefinition, LabelDefinitions, lo
 from llm_relabel.config.job import Job
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.data import Dataset, read_dataset
+from llm_relabel.data.pictures import Pictures
 from llm_relabel.errors import RelabelError
 from llm_relabel.records import Verdict
 from llm_relabel.run_folder.changes import corrected_labels, in_force
@@ -53,8 +54,9 @@ class RoundRead:
 class RunRead:
     """A run as it stands. `final` are the labels with everything in force, rollbacks too.
 
-    `gold` is None where the job names none; `definitions` None where they cannot be had as they
-    were in the run, and `no_definitions` then says why. `changes` are those in force.
+    `pictures` opens those that items are. `gold` is None where the job names none; `definitions`
+    None where they cannot be had as they were in the run, and `no_definitions` then says why.
+    `changes` are those in force.
     """
 
     task: Task
@@ -62,6 +64,7 @@ class RunRead:
     given: Labels
     final: Labels
     gold: Labels | None
+    pictures: Pictures | None
     locked: NDArray[np.bool_]
     definitions: LabelDefinitions | None
     no_definitions: str
@@ -95,6 +98,7 @@ def read_run(run: RunFolder, rounds: int) -> RunRead | None:
     if dataset is not None and same:
         gold = task.read(dataset.gold) if dataset.gold is not None else None
         locked = dataset.locked
+    folder = _picture_folder(job)
     log = run.changes()
     standing = in_force(log)
     return RunRead(
@@ -103,6 +107,7 @@ def read_run(run: RunFolder, rounds: int) -> RunRead | None:
         given=given,
         final=corrected_labels(log, task, given, ids),
         gold=gold,
+        pictures=None if folder is None else Pictures(Path(folder)),
         locked=locked if locked is not None else np.zeros(len(ids), dtype=np.bool_),
         definitions=definitions,
         no_definitions=missing,
@@ -187,12 +192,24 @@ def _bare(names: tuple[str, ...]) -> LabelDefinitions:
     return LabelDefinitions(labels={name: LabelDefinition(definition=name) for name in names})
 
 
+def _picture_folder(job: Job) -> str | None:
+    """Where the job's pictures are, which are not in the run folder; None: it has none."""
+    if job.data.image is None:
+        return None
+    if job.data.image_folder is not None:
+        return str(job.resolve(job.data.image_folder))
+    path = job.resolve(job.data.path)
+    return str(path if path.is_dir() else path.parent)
+
+
 def _dataset(run: RunFolder, job: Job, aliases: Mapping[str, str]) -> Dataset | None:
     """The newest dataset that the run has written; None where it has written none."""
     found = sorted(run.path.glob("dataset*")) or sorted(run.path.glob("round-1/dataset*"))
     if not found or (job.data.gold is None and job.data.locked is None):
         return None
-    section = job.data.model_copy(update={"path": str(found[0])})
+    section = job.data.model_copy(
+        update={"path": str(found[0]), "image_folder": _picture_folder(job)}
+    )
     try:
         cells_of = task_type(job.task).cells
         return read_dataset(section, lambda path: Path(path).resolve(), aliases, cells_of)

@@ -12,7 +12,8 @@ from llm_relabel.measure import title, told
 # What the table of kinds of errors says.
 KINDS = (
     "Doubted: what would be wrong with the flagged labels if the small model were right. Changed: "
-    "what was mended. A label can be missing, spurious, of another type, or have other borders."
+    "what was mended. A label can be missing, spurious, of another type or class, have other "
+    "borders, or lie beside its object."
 )
 # How labels are decided, in words that need no manual.
 WAYS = {

@@ -80,6 +80,10 @@ def export_items(
             "--format argilla"
         )
     kind = kind or ("jsonl" if suffix == ".jsonl" else "csv")
+    if review.task.widget == "boxes" and kind != "jsonl":
+        raise DataError(
+            f"boxes of a picture are not answered in {kind}: export with --format jsonl"
+        )
     if review.task.widget == "spans" and kind in ("csv", "argilla"):
         raise DataError(
             f"spans of a text are not answered in {kind}: mark them on the page (`review serve`), "
@@ -249,6 +253,8 @@ def _as_lines(review: Review, items: Sequence[Shown], path: Path) -> str:
     form = "a label" if is_one_choice(review.task) else "a list of labels"
     if review.task.widget == "spans":
         form = "a list of spans (start, end, type) in characters of the first field"
+    if review.task.widget == "boxes":
+        form = "a list of boxes (label, box: left, top, right, bottom in pixels)"
     return f"; fill in `{ANSWER}` with {form}, or set `{UNSURE}` to true"
 
 

@@ -56,6 +56,11 @@ def serve(
     nothing to review.
     """
     review = open_review(path, as_judge)
+    if review.task.widget == "boxes":
+        raise JobError(
+            "the page draws no boxes yet: `review export RUN -o items.jsonl`, answer there, and "
+            "take it over with `review import`"
+        )
     session = Session(review, reviewer)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -112,4 +112,5 @@ def _measured(work: Work, rows: NDArray[np.int64], predicted: Predicted) -> Mapp
         return {}
     flagged = np.zeros(len(labels), dtype=np.bool_)
     flagged[rows] = True
-    return dict(flagging_against_gold(labels, gold, flagged, predicted.quality_of(labels)))
+    quality = predicted.quality_of(labels)
+    return dict(flagging_against_gold(predicted.task.measure, labels, gold, flagged, quality))

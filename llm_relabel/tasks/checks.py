@@ -34,6 +34,15 @@ def span_findings(types: tuple[str, ...], dataset: Dataset) -> Findings:
     return Findings(found.problems, found.warnings, nothing)
 
 
+def box_findings(classes: tuple[str, ...], dataset: Dataset) -> Findings:
+    """Classes without a definition, classes too small to learn, nothing to learn at all."""
+    found = _undefined_and_small(classes, dataset, rows="boxes")
+    nothing = None
+    if not _counts(dataset, dataset.labels):
+        nothing = "no picture has a box, so the small model has nothing to learn from"
+    return Findings(found.problems, found.warnings, nothing)
+
+
 def _undefined_and_small(
     names: tuple[str, ...], dataset: Dataset, *, of: str = "classes", rows: str = "rows"
 ) -> Findings:

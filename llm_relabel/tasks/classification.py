@@ -31,6 +31,7 @@ from llm_relabel.tasks.answers import SHOWN, LabelText, LabelTexts, Reply, named
 from llm_relabel.tasks.checks import class_findings
 from llm_relabel.tasks.exemplars import chosen_examples
 from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer, Starter
+from llm_relabel.tasks.whole_items import WholeItems
 from llm_relabel.units import SILENT, Codes, Kind, Labels, LabelValue, Units, has_label, names_of
 
 # Providers refuse very large enums (some at 100 values); above this the schema only says
@@ -50,7 +51,7 @@ class _ManyLabels(Reply):
     labels: LabelTexts
 
 
-class Classification:
+class Classification(WholeItems):
     """The classification task; multi-label follows from the label column holding lists."""
 
     name = "classification"

@@ -48,6 +48,7 @@ from llm_relabel.tasks.spans import (
     text_of,
 )
 from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer, NeedsItem, Starter
+from llm_relabel.tasks.whole_items import WholeItems
 from llm_relabel.units import SILENT, Codes, Kind, Labels, LabelValue, Units, column, has_label
 
 # The unit of the text itself.
@@ -79,7 +80,7 @@ class _Marked(Reply):
     marked: str
 
 
-class Tagging:
+class Tagging(WholeItems):
     """The tagging task; the types are the defined labels."""
 
     name = "tagging"

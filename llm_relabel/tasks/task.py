@@ -22,6 +22,7 @@ from llm_relabel.config.definitions import LabelDefinitions
 from llm_relabel.config.job import ModelSection
 from llm_relabel.data import Dataset
 from llm_relabel.data.cells import CellsOf
+from llm_relabel.images import ImagePart
 from llm_relabel.measure import Measure
 from llm_relabel.models.model import Predictions, SmallModel
 from llm_relabel.records import Item
@@ -89,12 +90,14 @@ class Starter:
     """What `init` writes where there is only data yet.
 
     `least` is how many labels there must be; `told` asks for the definition of one, `{name!r}`.
+    `asks` are lines that ask what else a judge must know.
     """
 
     least: int
     instruction: str
     told: str
     examples: Examples
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,8 @@ class Task(Protocol):
     """One task type. It is made from the definitions and the Arrow type of the label column."""
 
     name: str
+    inputs: Literal["text", "image"]
+    """What its items are: `data.text`, or `data.image`."""
     cells: CellsOf
     """How the labels stand in a file; asked of the type, before there is a task."""
     starter: Starter
@@ -132,8 +137,11 @@ class Task(Protocol):
     """Every value but `none`, kind after kind: the order of all that is counted by label."""
     measure: Measure
     """How good labels are against gold."""
-    widget: Literal["choices", "spans"]
-    """How people give a label: they choose among the names, or mark spans of the text."""
+    widget: Literal["choices", "spans", "boxes"]
+    """How people give a label: they choose among the names, mark spans of the text, or draw boxes
+    on the picture."""
+    policy: str
+    """What `decide.policy: auto` stands for where a language model judges."""
     careful: float
     """How much the evidence must believe in a unit's new value before it takes the place of a given
     one, in 0..1, where no spot-check has been made; 0: more than in any other."""
@@ -256,6 +264,30 @@ class Task(Protocol):
         ...
 
     # The question and its answer
+
+    def asked(self, candidates: Sequence[LabelValue]) -> frozenset[str] | None:
+        """The units that a judge speaks of who was shown these candidates; None: of all."""
+        ...
+
+    def settled(self, label: LabelValue, candidates: Sequence[LabelValue]) -> LabelValue:
+        """A label by somebody who did not see the candidates, as if made from them."""
+        ...
+
+    def posed(self, item: Item, candidates: Sequence[LabelValue]) -> Item:
+        """The item with what its question asks by number, where there is such a thing."""
+        ...
+
+    def told_without(self, item: Item) -> LabelValue:
+        """The label of a posed item in which there is nothing to ask; None: there is."""
+        ...
+
+    def images(self, item: Item) -> tuple[ImagePart, ...]:
+        """The pictures of a posed item's question. Raises DataError where it has none to show."""
+        ...
+
+    def about(self, item: Item | None) -> dict[str, Any]:
+        """What the template's item part is rendered with beside the fields; None: any item."""
+        ...
 
     def question(self) -> dict[str, Any]:
         """What the template's stable part is rendered with; `instruction` at least."""

@@ -29,6 +29,7 @@ from llm_relabel.records import Item
 from llm_relabel.tasks.answers import SHOWN, Reply, parsed
 from llm_relabel.tasks.exemplars import chosen_examples
 from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer, Starter
+from llm_relabel.tasks.whole_items import WholeItems
 from llm_relabel.units import SILENT, Codes, Kind, Labels, LabelValue, Units, has_label
 
 KEY = "rating"
@@ -70,7 +71,7 @@ class AbsoluteError:
         return counts[:, 0]
 
 
-class Ratings:
+class Ratings(WholeItems):
     """The task."""
 
     name = "ratings"

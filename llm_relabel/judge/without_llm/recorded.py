@@ -46,7 +46,7 @@ class RecordedJudge:
             return Verdict(ask.ask_id, ask.id, "abstain", reason="not_recorded")
         label, confidence, rationale = recorded
         try:
-            value = from_name(self._task, label, item)
+            value = self._task.settled(from_name(self._task, label, item), ask.candidates)
         except InvalidAnswer as error:
             return Verdict(
                 ask.ask_id, ask.id, "failed", confidence=confidence, rationale=rationale,
