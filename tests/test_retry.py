@@ -177,7 +177,7 @@ def _in(seconds: float) -> str:
         ({"retry-after": "0.25"}, 0.25, 0.25),
         ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5, 1.5),
         ({"retry-after-ms": "soon", "retry-after": "9"}, 9, 9),
-        ({"retry-after": _in(3600)}, 3000, 3600),
+        ({"retry-after": _in(3600)}, 1, 3600),
         ({"retry-after": _in(-60)}, 0, 0),
         ({"retry-after": "-5"}, 0, 0),
     ],
