@@ -82,7 +82,8 @@ def export_items(
     kind = kind or ("jsonl" if suffix == ".jsonl" else "csv")
     if review.task.widget == "boxes" and kind != "jsonl":
         raise DataError(
-            f"boxes of a picture are not answered in {kind}: export with --format jsonl"
+            f"boxes of a picture are not answered in {kind}: draw them on the page (`review "
+            "serve`), or export with --format jsonl"
         )
     if review.task.widget == "spans" and kind in ("csv", "argilla"):
         raise DataError(
@@ -122,7 +123,7 @@ def import_answers(review: Review, path: Path, reviewer: str | None = None) -> I
         )  # fmt: skip
         before = standing(review.folder.lines())
         new = []
-        for each in given:
+        for each in map(review.anchored, given):
             line = before.get((each.id, each.reviewer), {})
             said = line.get("answer"), bool(line.get("unsure")), line.get("note", "")
             if not line or said != (each.answer, each.unsure, each.note):

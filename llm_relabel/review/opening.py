@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 
 from llm_relabel.config.judges import PEOPLE
 from llm_relabel.errors import JobError, RunError
-from llm_relabel.people.folder import PeopleFolder
+from llm_relabel.people.folder import PeopleFolder, PersonsAnswer
 from llm_relabel.people.questions import QuestionFolder
 from llm_relabel.people.spot_checks import ReviewFolder
 from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.records import Item
 from llm_relabel.run_folder.folder import RunFolder
 from llm_relabel.spellings import item_keys, text_key
+from llm_relabel.units import LabelValue, label_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,17 @@ class Review:
             for name in dict.fromkeys([*self.task.names, *known])
         ]
 
+    def anchored(self, said: PersonsAnswer) -> PersonsAnswer:
+        """An answer in the places of the labels that its item has, where it means the same."""
+        if said.answer is None or self.task.widget != "boxes":
+            return said
+        label = self.task.anchored(self.task.check(said.answer), self._known(said.id))
+        return replace(said, answer=label_json(label))
+
+    def _known(self, item_id: str) -> list[LabelValue]:
+        """The labels that an item has been given, as far as an answer may be one of them."""
+        return [self.prepared.given[self.prepared.row_of[item_id]]]
+
     def instruction(self) -> str:
         """What a reviewer is asked to do, in a sentence."""
         words: str = self.task.question()["instruction"]
@@ -136,6 +148,10 @@ class Questions(Review):
                 "`people` puts them"
             )
         return list(found)
+
+    def _known(self, item_id: str) -> list[LabelValue]:
+        asked = self.folder.asked()[item_id].candidates or ()
+        return [None if each is None else self.task.check(each) for each in asked]
 
     def shown(self, ids: Iterable[str]) -> list[Shown]:
         """These items with their candidates, in the order of `ids`."""

@@ -23,7 +23,8 @@ from llm_relabel.review.session import AnsweredElsewhere, Session
 HOST = "127.0.0.1"
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
+        "connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
@@ -56,11 +57,6 @@ def serve(
     nothing to review.
     """
     review = open_review(path, as_judge)
-    if review.task.widget == "boxes":
-        raise JobError(
-            "the page draws no boxes yet: `review export RUN -o items.jsonl`, answer there, and "
-            "take it over with `review import`"
-        )
     session = Session(review, reviewer)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -98,9 +94,11 @@ def review_app(session: Session, token: str, port: int) -> web.Application:
     app = web.Application(middlewares=[_guard(port)], client_max_size=LONGEST_BODY)
     app.add_routes(
         [
+            web.get("/favicon.ico", pages.nothing),
             web.get(f"/{token}/", pages.page),
-            web.get(f"/{token}/{{name:(review\\.(css|js)|spans\\.js)}}", pages.page),
+            web.get(f"/{token}/{{name:(review\\.(css|js)|(spans|boxes)\\.js)}}", pages.page),
             web.get(f"/{token}/setup", pages.setup),
+            web.get(f"/{token}/picture/{{id:.+}}", pages.picture),
             web.post(f"/{token}/next", pages.next),
             web.post(f"/{token}/answer", pages.answer),
             web.post(f"/{token}/undo", pages.undo),
@@ -120,6 +118,13 @@ class _Pages:
         return web.Response(
             body=path.read_bytes(), content_type=_KINDS[path.suffix], charset="utf-8"
         )
+
+    async def nothing(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        return web.Response(status=204)  # browsers ask for an icon as soon as pictures are allowed
+
+    async def picture(self, request: web.Request) -> web.Response:
+        found = await asyncio.to_thread(self._session.picture, request.match_info["id"])
+        return web.Response(body=found.data, content_type=found.media_type)
 
     async def setup(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's form
         return web.json_response(self._session.setup())

@@ -6,11 +6,13 @@ server lose nothing, and several servers may run.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from llm_relabel.data.words import words_of
 from llm_relabel.errors import DataError
+from llm_relabel.images import ImagePart
 from llm_relabel.people.folder import PersonsAnswer, reviewer_name, standing
 from llm_relabel.review.opening import Review, Shown, item_of
 from llm_relabel.tasks import InvalidAnswer, by_name, from_name, is_one_choice
@@ -64,6 +66,15 @@ class Session:
             "item": None if chosen is None else self._shown(chosen, lines),
         }
 
+    def picture(self, item_id: str) -> ImagePart:
+        """The picture of an item under review, upright. Raises DataError where there is none."""
+        found = item_of(self._review.prepared, item_id) if item_id in self._items else None
+        if found is None or found.picture is None:
+            raise DataError(f"no picture of an item {item_id!r:.80} is under review")
+        held = io.BytesIO()
+        found.picture.upright().save(held, "PNG")
+        return ImagePart(held.getvalue())
+
     def answer(self, said: Mapping[str, Any]) -> None:
         """Write down an answer: `id`, `seen`, `answer` or `unsure`, `note`.
 
@@ -89,7 +100,7 @@ class Session:
                 except InvalidAnswer as error:
                     raise DataError(str(error)) from error
             given = PersonsAnswer(item_id, self.reviewer, answer, unsure, note.strip())
-            self._review.folder.append_answers([given], asked)
+            self._review.folder.append_answers([self._review.anchored(given)], asked)
 
     def undo(self) -> dict[str, Any] | None:
         """Take back the last answer that stands; gives its item as `next` does, with what `was`
@@ -115,6 +126,10 @@ class Session:
             found = item_of(self._review.prepared, item_id)
             assert found is not None
             shown["words"] = words_of(found)
+        if self._review.task.widget == "boxes":
+            found = item_of(self._review.prepared, item_id)
+            assert found is not None
+            shown["size"] = found.picture.size or (1, 1)
         if not item.candidates:
             return shown
         return shown | {"candidates": [self._named(label) for label in item.candidates]}

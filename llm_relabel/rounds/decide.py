@@ -10,8 +10,9 @@ from llm_relabel.agreement import labels_after
 from llm_relabel.audit import AuditEvidence, decide_by, spot_checks_to_settle
 from llm_relabel.evidence import beliefs
 from llm_relabel.evidence.beliefs import Beliefs
+from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files import journal
-from llm_relabel.people.answers import read_answers, unanswered
+from llm_relabel.people.answers import SpotCheck, read_answers, unanswered
 from llm_relabel.provenance import now
 from llm_relabel.rounds import controls
 from llm_relabel.rounds.deciding import Decided
@@ -35,7 +36,7 @@ def stage(work: Work, state: RoundState) -> RoundState:
     doubted = np.zeros_like(believed.judged)
     doubted[list(state.doubted)] = True
     audited = decide_by(
-        read_answers(work.run, prepared.task), unanswered(work.run), number, prepared,
+        _spot_checks(work, predicted), unanswered(work.run), number, prepared,
         AuditEvidence(predicted, said, doubted),
     )  # fmt: skip
     decided = work.deciding.decide(number, judged.issues, judged.opinions, believed, audited)
@@ -51,6 +52,19 @@ def stage(work: Work, state: RoundState) -> RoundState:
         answered_rows=state.answered_rows | set(answered),
         tally=_tallied(work, state.tally, decided),
     )
+
+
+def _spot_checks(work: Work, predicted: Predicted) -> list[SpotCheck]:
+    """What people answered, in the places of the labels that their items have."""
+    prepared = work.prepared
+    columns = (prepared.given, work.deciding.current, predicted.labels)
+
+    def anchored(check: SpotCheck) -> SpotCheck:
+        row = prepared.row_of.get(check.id)
+        known = [] if row is None else [labels[row] for labels in columns]
+        return replace(check, answer=prepared.task.anchored(check.answer, known))
+
+    return [anchored(check) for check in read_answers(work.run, prepared.task)]
 
 
 def _foreseen(work: Work, sources: SourceFacts | None, believed: Beliefs) -> SourceFacts:

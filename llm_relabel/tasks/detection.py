@@ -45,7 +45,7 @@ from llm_relabel.tasks.box_f1 import BoxF1
 from llm_relabel.tasks.box_kinds import kinds_between
 from llm_relabel.tasks.box_replies import answer_schema, answered
 from llm_relabel.tasks.checks import box_findings
-from llm_relabel.tasks.posed import Posed, posed, settled
+from llm_relabel.tasks.posed import Posed, anchored, posed, settled
 from llm_relabel.tasks.task import Answer, Findings, InvalidAnswer, Shown, Starter
 from llm_relabel.units import SILENT, Codes, Kind, Labels, LabelValue, Units, column, has_label
 
@@ -283,6 +283,9 @@ class Detection:
 
     def settled(self, label: LabelValue, candidates: Sequence[LabelValue]) -> LabelValue:
         return settled(label, candidates, SAME_OBJECT)
+
+    def anchored(self, label: LabelValue, known: Sequence[LabelValue]) -> LabelValue:
+        return label if label is None else anchored(label, [k for k in known if k is not None])
 
     def posed(self, item: Item, candidates: Sequence[LabelValue]) -> Item:
         return replace(item, posed=posed(candidates, item.id))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llm_relabel.data.boxes import Box, corners_of, overlaps, pairs
+from llm_relabel.models.box_scores import WELL_PLACED
 from llm_relabel.units import LabelValue
 
 # From so much overlap on, two boxes that no candidate holds together may be of one object.
@@ -72,6 +73,21 @@ def _in_turn(one: Box, other: Box, salt: str) -> tuple[Box, ...]:
     ordered = sorted((one, other))
     turned = hashlib.sha256(f"{salt}{ordered[0].key}".encode()).digest()[0] % 2
     return tuple(ordered[::-1] if turned else ordered)
+
+
+def anchored(label: LabelValue, known: Sequence[LabelValue]) -> LabelValue:
+    """A label drawn by hand in the boxes of known labels that lie well on its own: nobody draws the
+    same box twice. Fixed boxes are those of the known labels."""
+    fixed = {box for each in known for box in each if box.fixed}
+    there = list(dict.fromkeys(box.box for each in known for box in each if not box.fixed))
+    told = [box for box in label if not box.fixed]
+    places = corners_of([Box(place, "") for place in there])
+    taken = dict(pairs(overlaps(corners_of(told), places), WELL_PLACED))
+    drawn = {
+        Box(there[taken[number]], box.label) if number in taken else box
+        for number, box in enumerate(told)
+    }
+    return tuple(sorted({*drawn, *fixed}))
 
 
 def settled(label: LabelValue, candidates: Sequence[LabelValue], least: float) -> LabelValue:

@@ -273,6 +273,10 @@ class Task(Protocol):
         """A label by somebody who did not see the candidates, as if made from them."""
         ...
 
+    def anchored(self, label: LabelValue, known: Sequence[LabelValue]) -> LabelValue:
+        """A label that a person drew, in the places of `known` labels where it means the same."""
+        ...
+
     def posed(self, item: Item, candidates: Sequence[LabelValue]) -> Item:
         """The item with what its question asks by number, where there is such a thing."""
         ...

@@ -22,6 +22,9 @@ class WholeItems:
     def settled(self, label: LabelValue, candidates: Sequence[LabelValue]) -> LabelValue:  # noqa: ARG002
         return label
 
+    def anchored(self, label: LabelValue, known: Sequence[LabelValue]) -> LabelValue:  # noqa: ARG002
+        return label
+
     def posed(self, item: Item, candidates: Sequence[LabelValue]) -> Item:  # noqa: ARG002
         return item
 

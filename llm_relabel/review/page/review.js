@@ -12,6 +12,7 @@ let setup = null;
 let page = null;
 let chosen = new Set();
 let busy = false;
+let widget = null; // where labels are marked on the item: Spans or Boxes
 
 const remember = () => sessionStorage.setItem(kept, JSON.stringify(tab));
 
@@ -58,25 +59,30 @@ function show(found) {
   $("bar").max = Math.max(page.total, 1);
   $("bar").value = page.done;
   tab.keep = item && item.id;
-  const spans = item && setup.widget === "spans";
+  const marked = item && widget;
   const parts = item
     ? item.fields.flatMap(([name, text]) => [make("h2", {}, name), make("p", { dir: "auto" }, text)])
     : [make("p", { class: "end" }, `All ${page.total} items are answered. You may close this page; running the job again decides with your answers.`)];
   const was = item && item.was;
-  if (spans) {
-    // The first field is what is marked; the others are there to understand it.
+  if (marked) {
     const old = was && was.answer ? was.answer : [];
-    parts[1] = Spans.open(item.fields[0][1], item.words, setup.labels.map((label) => label.name), old, (marks) => {
-      $("marks").textContent = marks.length ? `Marked: ${Spans.told(marks)}` : "Nothing is marked.";
-    });
+    const kinds = setup.labels.map((label) => label.name);
+    const changed = (marks) => {
+      $("marks").textContent = marks.length ? `Marked: ${widget.told(marks)}` : "Nothing is marked.";
+    };
+    // The first field is what is marked; the others are there to understand it.
+    if (setup.widget === "spans") parts[1] = Spans.open(item.fields[0][1], item.words, kinds, old, changed);
+    else parts.unshift(Boxes.open(`picture/${encodeURIComponent(item.id)}`, item.size, kinds, old, changed));
   }
   $("fields").replaceChildren(...parts);
-  $("how").hidden = $("marks").hidden = !spans;
-  if (spans) Spans.draw();
+  $("how").hidden = !(marked && setup.widget === "spans");
+  $("how-boxes").hidden = !(marked && setup.widget === "boxes");
+  $("marks").hidden = !marked;
+  if (marked) widget.draw();
   const candidates = (item && item.candidates) || [];
   $("candidates").hidden = candidates.length === 0;
   $("candidates").querySelector("ul").replaceChildren(...candidates.map(candidate));
-  chosen = new Set(was && !was.unsure && !spans ? [].concat(was.answer) : []);
+  chosen = new Set(was && !was.unsure && !marked ? [].concat(was.answer) : []);
   $("was").hidden = !was;
   if (was) $("was").textContent = `Taken back. You had said: ${was.unsure ? "unsure" : words(was.answer) || nothing()}`;
   if (was && was.note && !(item.id in tab.notes)) tab.notes[item.id] = was.note;
@@ -94,15 +100,15 @@ function show(found) {
 
 const keyed = (key, name) => make("span", { class: "keyed" }, ...(key ? [make("kbd", {}, key)] : []), make("span", { class: "name" }, name));
 
-const nothing = () => (setup.widget === "spans" ? "no entity" : "no label applies");
-const words = (label) => (setup.widget === "spans" ? Spans.told(label) : [].concat(label).join(", "));
+const nothing = () => (widget ? widget.nothing : "no label applies");
+const words = (label) => (widget ? widget.told(label) : [].concat(label).join(", "));
 
 // A label that is shown as a candidate, or a set of them; choosing it is choosing its labels.
 function candidate(label) {
   const button = make("button", { type: "button" });
-  if (setup.widget === "spans") {
+  if (widget) {
     button.append(make("span", { class: "name" }, words(label) || nothing()));
-    button.addEventListener("click", () => Spans.take(label));
+    button.addEventListener("click", () => widget.take(label));
     return make("li", {}, button);
   }
   const names = [].concat(label);
@@ -148,17 +154,17 @@ function choose(name) {
     answer({ answer: name }, name);
     return;
   }
-  if (setup.widget === "spans") return Spans.mark(name);
+  if (widget) return widget.mark(name);
   chosen.has(name) ? chosen.delete(name) : chosen.add(name);
   mark();
 }
 
 function save() {
   if (setup.exclusive) return;
-  if (setup.widget === "spans") {
-    const marks = Spans.value();
-    if (marks.length) return answer({ answer: marks }, Spans.told(marks));
-    return tell("Nothing is marked. Press 0 where there is no entity.", true);
+  if (widget) {
+    const marks = widget.value();
+    if (marks.length) return answer({ answer: marks }, widget.told(marks));
+    return tell(`Nothing is marked. Press 0 where there is ${nothing()}.`, true);
   }
   const names = setup.labels.map((label) => label.name).filter((name) => chosen.has(name));
   if (names.length) answer({ answer: names }, names.join(", "));
@@ -241,7 +247,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") $("item").focus({ preventScroll: true });
     return;
   }
-  if (setup.widget === "spans" && page.item && Spans.move(event)) return event.preventDefault();
+  if (widget && page.item && widget.move(event)) return event.preventDefault();
   if (event.repeat) return;
   const key = event.key.toLowerCase();
   const label = key.length === 1 ? setup.labels[KEYS.indexOf(key)] : undefined;
@@ -250,7 +256,7 @@ document.addEventListener("keydown", (event) => {
   else if (key === "/" && !$("filter").hidden) act = () => $("filter").focus();
   else if (key === "0" && !setup.exclusive) act = () => answer({ answer: [] }, nothing());
   else if (key === "enter" && !setup.exclusive && !event.target.closest("#actions, summary")) act = save;
-  else if (setup.widget === "spans" && (key === "backspace" || key === "delete")) act = Spans.clear;
+  else if (widget && (key === "backspace" || key === "delete")) act = widget.clear;
   else if (label) act = () => choose(label.name);
   if (!act) return;
   event.preventDefault();
@@ -297,7 +303,8 @@ during(async () => {
   $("instruction").textContent = setup.instruction;
   $("filter").hidden = setup.labels.length <= 9;
   $("save").hidden = $("none").hidden = setup.exclusive;
-  if (setup.widget === "spans") $("none").lastChild.textContent = " No entity";
+  widget = { spans: Spans, boxes: Boxes }[setup.widget] || null;
+  if (widget) $("none").lastChild.textContent = ` ${widget.nothing[0].toUpperCase()}${widget.nothing.slice(1)}`;
   $("labels").replaceChildren(...setup.labels.map(row));
   const [found] = await ask("next", { keep: tab.keep });
   show(found);

@@ -124,5 +124,5 @@ const Spans = (() => {
   const told = (spans) => spans.map((each) => `${each.type} “${cut(text, each.start, each.end)}”`).join(", ");
 
   addEventListener("pointerup", () => { drawing = false; });
-  return { open, draw, move, mark, clear, take, told, value: () => marks };
+  return { open, draw, move, mark, clear, take, told, nothing: "no entity", value: () => marks };
 })();
