@@ -24,7 +24,18 @@ SLACK = 2.0
 
 CLASS = ("label", "labels", "cls", "class", "category", "category_name", "category_id", "name",
          "type", "class_id")  # fmt: skip
-BOX = ("box", "bbox", "bounding_box", "boxes", "bboxes", "xyxy", "xywh", "bndbox", "points")
+BOX = (
+    "box",
+    "bbox",
+    "bounding_box",
+    "boxes",
+    "bboxes",
+    "xyxy",
+    "xywh",
+    "cxcywh, normalized",
+    "bndbox",
+    "points",
+)
 NAMED: Mapping[tuple[str, ...], str] = {
     ("xmin", "ymin", "xmax", "ymax"): "xyxy",
     ("x_min", "y_min", "x_max", "y_max"): "xyxy",
@@ -110,7 +121,8 @@ def numbers_of(each: Mapping[str, Any]) -> tuple[str | None, tuple[float, float,
         within = each[names[0]]
         if isinstance(within, Mapping):
             return numbers_of(within)
-        told, values = (names[0] if names[0] in BOX_CONVENTIONS else None), list(within)
+        form = names[0].partition(", ")[0]
+        told, values = (names[0] if form in BOX_CONVENTIONS else None), list(within)
     else:
         told, values = NAMED[names], [each[name] for name in names]
     if len(values) != 4 or not all(_is_number(value) for value in values):

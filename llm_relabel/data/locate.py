@@ -18,6 +18,15 @@ from llm_relabel.errors import DataError, nearest
 def open_source(section: DataSection, resolve: Callable[[str], Path]) -> Source:
     """The source that a job's data section names. Raises DataError where there is none."""
     path = resolve(section.path)
+    if path.is_dir() and section.image is not None:
+        from llm_relabel.data.voc_folders import ANNOTATIONS, VocFolder
+        from llm_relabel.data.yolo_folders import ABOUT, YoloFolder
+
+        if (path / ABOUT).is_file():
+            pictures = path if section.image_folder is None else resolve(section.image_folder)
+            return YoloFolder(path, section.split, pictures)
+        if (path / ANNOTATIONS).is_dir():
+            return VocFolder(path)
     if path.is_dir():
         from llm_relabel.data.hub_datasets import saved_dataset
 
