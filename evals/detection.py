@@ -164,7 +164,7 @@ class Job:
             *(found[name].to_pylist() for name in ("id", "given_label", "predicted_label")),
             strict=True,
         ):
-            both = [each for each in given if each in predicted]
+            both = [each for each in given if each in predicted and not each["fixed"]]
             agreed[key] = {Box(rounded(each["box"]), each["label"]) for each in both}
         after = self.after(output, 1)
         return sum(len(boxes - set(after[key])) for key, boxes in agreed.items())
