@@ -47,13 +47,14 @@ def cli() -> None:
     "-o", "--output", default="demo-run", show_default=True, help="The run folder to make."
 )
 @click.option(
-    "--task", type=click.Choice(["classification", "tagging"]), default="classification",
-    show_default=True, help="Which of the demos.",
+    "--task", type=click.Choice(["classification", "tagging", "detection"]),
+    default="classification", show_default=True, help="Which of the demos.",
 )  # fmt: skip
 def demo(output: str, task: str) -> None:
     """Relabel a bundled real dataset: no key, no network.
 
-    Takes less than two minutes. The tagging demo's sentences and answers are made up.
+    Takes less than two minutes. The tagging demo's sentences and answers are made up, and so are
+    the answers of the detection demo.
     """
     from llm_relabel.demo import run_demo
     from llm_relabel.progress import for_stderr

@@ -89,6 +89,8 @@ def test_the_wheel_holds_prompts_and_demo(demo: tuple[Path, str]) -> None:
     assert (site / "templates" / "classification.jinja").is_file()
     assert (site / "demo" / "ATTRIBUTION.md").is_file()
     assert (site / "demo" / "tagging" / "sentences.jsonl").is_file()
+    assert len(list((site / "demo" / "detection" / "images").glob("*.jpg"))) == 40
+    assert (site / "demo" / "detection" / "LICENSE-BCCD.txt").is_file()
     assert (site / "py.typed").is_file()
     for page in (ROOT / "llm_relabel" / "manual").glob("*.md"):
         assert (site / "manual" / page.name).read_bytes() == page.read_bytes()

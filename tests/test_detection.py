@@ -560,3 +560,18 @@ def test_coco_that_lacks_something_says_what(work: Boxed) -> None:
     del whole["categories"]
     (work.folder / "labels.json").write_text(json.dumps(whole))
     assert "has no list 'categories'" in work.call("plan", "job.yaml", code=2)
+
+
+def test_the_demo_s_files_agree() -> None:
+    from llm_relabel.config.job import load_job
+    from llm_relabel.demo import DEMOS
+    from llm_relabel.prepared import prepare
+
+    folder = DEMOS["detection"]
+    prepared = prepare(load_job(folder / "job.yaml"))
+    answers = (folder / "recorded.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in answers] == prepared.dataset.ids.to_pylist()
+    assert prepared.gold is not None
+    before = BoxF1().counts(prepared.given, prepared.gold).sum(axis=0)
+    assert 0.7 < float(BoxF1().value(before)) < 0.85
+    assert all(prepared.dataset.item(row).picture.size == (640, 480) for row in range(40))
