@@ -34,7 +34,8 @@ IN_README = (
     "TREC-6, sym20", "mean over", "TREC-6 conf20", "own programmatic labels", "by 100 spot-checks",
     "significantly worse", "no spot-check, 7", "interval, through the choice", "and 14 kills",
     "under a money cap", "hostile texts", "finer_ord, gpt-4o", "useless guidelines",
-    "gold 300, a simulated reader of prose alone",
+    "gold 300, a simulated reader of prose alone", "draw 1, simulated judge of 80%",
+    "red cells), simulated judge of 80%",
 )  # fmt: skip
 
 Row = tuple[str, str]
@@ -75,6 +76,34 @@ def of_leaning(r: dict[str, Any]) -> Iterator[Row]:
         "items: right labels, the weight chosen with the set left out",
         f"{mean('left out')} ({mean('given labels')} before, {mean('no views')} without views)",
     )
+
+
+def of_detection(r: dict[str, Any]) -> Iterator[Row]:
+    for name, half, strict in r["model"]:
+        yield (
+            f"detection, blood cells, {name}: the detector's mAP at IoU .5, at .75",
+            f"{half:.3f}, {strict:.3f}",
+        )
+    for each in r["flags"]:
+        told = ", ".join(
+            f"{kind} {each['ours'][kind]:.2f} ({each['objectlab'][kind]:.2f})"
+            for kind in each["ours"]
+        )
+        yield (
+            f"detection, blood cells, {each['labels']}: faults found, average precision "
+            "(cleanlab's ObjectLab)",
+            told,
+        )
+    for each in r["decide"]:
+        before, one, two = (
+            " / ".join(f"{value:.3f}" for value in each[key])
+            for key in ("given", "round 1", "round 2")
+        )
+        yield (
+            f"detection, blood cells, {each['labels']}, simulated judge of {each['judge']}: box F1 "
+            "at .5 / .75 before, after one round, after two",
+            f"{before}, {one}, {two}",
+        )
 
 
 def of_tagging(r: dict[str, Any]) -> Iterator[Row]:
@@ -274,6 +303,7 @@ SCRIPTS: list[tuple[str, bool, Headlines | None]] = [
     ("rounds", True, None),
     ("embedding", True, of_embedding),
     ("tagging", True, of_tagging),
+    ("detection", False, of_detection),
     ("tune", False, of_tune),
     ("tune_caps", False, of_tune_caps),
     ("budget", True, of_budget),

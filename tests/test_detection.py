@@ -378,9 +378,21 @@ def test_text_and_pictures_are_told_apart(work: Boxed) -> None:
     assert "data.image" in work.call("plan", "job.yaml", code=2)
 
 
-def test_a_judge_that_does_not_do_is_refused_with_the_way_out(work: Boxed) -> None:
-    said = work.call("run", "job.yaml", "--set", "judge.model=embedded", code=2)
-    assert "recorded/FILE" in said
+def test_a_judge_without_an_llm_looks_at_places(work: Boxed) -> None:
+    work.write_job(judge={"model": "embedded"})
+    work.call("run", "job.yaml")
+    verdicts = work.lines("round-1/verdicts.jsonl")
+    assert {verdict["outcome"] for verdict in verdicts} == {"answer"}
+    assert all(re.match(r"looks like 1: \w+", verdict["rationale"]) for verdict in verdicts)
+    gold = work.summary["gold"]
+    assert gold["labels_after"] > gold["labels_before"]
+    assert gold["broken"] == 0
+    first = (work.run_folder / "dataset.jsonl").read_bytes()
+    work.call("run", "job.yaml", "--set", "output=again")
+    assert (work.folder / "again/dataset.jsonl").read_bytes() == first
+
+
+def test_shown_blind_a_judge_of_boxes_has_nothing_to_say(work: Boxed) -> None:
     said = work.call("run", "job.yaml", "--set", "judge.evidence=blind", code=2)
     assert "judge.evidence: referenced" in said
 
@@ -575,3 +587,13 @@ def test_the_demo_s_files_agree() -> None:
     before = BoxF1().counts(prepared.given, prepared.gold).sum(axis=0)
     assert 0.7 < float(BoxF1().value(before)) < 0.85
     assert all(prepared.dataset.item(row).picture.size == (640, 480) for row in range(40))
+
+
+def test_the_detector_passes_over_a_picture_that_breaks_off(work: Boxed) -> None:
+    path = work.folder / "images/0.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    work.write_job(model={"folds": 2}, judge={"model": "recorded/recorded.jsonl"})
+    work.call("run", "job.yaml")
+    after = work.lines("dataset.jsonl")
+    assert after[0] == work.row(0)  # nothing is known of it, so its label is as good as any
+    assert after[1] != work.row(1)

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from llm_relabel.config.job import ModelSection
-from llm_relabel.data.boxes import corners_of
+from llm_relabel.data.boxes import Floats, corners_of
 from llm_relabel.data.pictures import Pictures
-from llm_relabel.errors import JobError
+from llm_relabel.errors import DataError, JobError
 from llm_relabel.models.box_scores import Detected, predictions_of
 from llm_relabel.models.model import Predictions
 from llm_relabel.models.parts.detection_head import (
@@ -74,14 +74,13 @@ class Detector:
 
     @cached_property
     def _rows(self) -> NDArray[np.int64]:
-        """The rows whose picture can be read."""
+        """The rows whose picture has a header that can be read."""
         assert self._pictures is not None
         found = []
         for row, name in enumerate(self._names.to_pylist()):
             try:
                 self._pictures.size(name)
-                self._pictures.upright(name)
-            except Exception:
+            except DataError:  # told where the data were read
                 continue
             found.append(row)
         return np.array(found, dtype=np.int64)
@@ -112,28 +111,52 @@ class Detector:
             held = np.flatnonzero(fold == number)
             head = self._trained(own, np.flatnonzero(fold != number), self._seed + number)
             for at, detected in zip(held.tolist(), self._detect(head, held), strict=True):
-                found[int(self._rows[at])] = detected
+                if self._maps.readable[at]:
+                    found[int(self._rows[at])] = detected
             if self._progress is not None:
                 self._progress(number + 1, int(fold.max()) + 1)
         return found
 
-    def predict(self, labels: Labels, items: Sequence[Any]) -> Predictions:  # noqa: ARG002
+    # What a judge without an LLM looks with
+
+    def sees(self, row: int) -> bool:
+        """Whether a row's picture is there."""
+        at = self._at.get(row)
+        return at is not None and bool(self._maps.readable[at])
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Width and height of a row's picture."""
+        return self._sizes[self._at[row]]
+
+    def look(self, row: int, boxes: Floats) -> Floats:
+        """(n, d) what the frozen network sees in boxes (n, 4) of a picture, and their form."""
+        size = self.size(row)
+        scale = self._maps.canvas.scale(size)
+        sides = np.clip(boxes[:, 2:] - boxes[:, :2], 1, None)
+        form = np.log(np.column_stack([sides, sides.prod(axis=1), sides[:, 0] / sides[:, 1]]))
+        return np.concatenate([self._maps.within(self._at[row], boxes * scale), form], axis=1)
+
+    @cached_property
+    def _at(self) -> dict[int, int]:
+        return {row: at for at, row in enumerate(self._rows.tolist())}
+
+    def predict(self, labels: Labels, items: Sequence[Any]) -> Predictions:
         """Not offered: a `data.dev` of pictures is refused before."""
         raise JobError("data.dev is not offered for detection; measure with data.gold")
 
     @property
     def embeddings(self) -> NDArray[np.float32]:
-        """Pictures have none."""
-        raise JobError("the judge `embedded` knows no pictures; name a model in judge.model")
+        """Pictures have none; a judge looks at places (`look`)."""
+        raise NotImplementedError
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:  # noqa: ARG002
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts are no pictures."""
-        raise JobError("the judge `embedded` knows no pictures; name a model in judge.model")
+        raise NotImplementedError
 
     # Training
 
     def _trained(self, labels: Labels, rows: NDArray[np.int64], seed: int) -> Head:
-        rows = rows[[labels[row] is not None for row in rows.tolist()]]
+        rows = rows[[labels[row] is not None for row in rows.tolist()] & self._maps.readable[rows]]
         rng = np.random.default_rng(seed)
         torch.manual_seed(seed)
         head = Head(len(self._classes))

@@ -84,7 +84,7 @@ class Detection:
     label_parts = None
     answer_forms = ()
     answer_tokens = 220
-    embedded_judge = None
+    embedded_judge = "llm_relabel.judge.without_llm.box_judge:BoxJudge"
     weighs_sides = False
 
     def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None:  # noqa: ARG002

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_relabel.data.pictures import Pictures
+from llm_relabel.errors import DataError
 from llm_relabel.models.parts.lite0 import CHANNELS, STRIDES, WEIGHTS_SHA256, open_lite0
 
 if TYPE_CHECKING:
@@ -79,7 +81,11 @@ class PictureMaps:
         network = open_lite0()
         with torch.inference_mode():
             for row, name in enumerate(self._names):
-                maps = network(self._drawn(name))
+                try:
+                    maps = network(self._drawn(name))
+                except DataError:  # a picture that breaks off behind its header: see `readable`
+                    made[row] = 0
+                    continue
                 flat = torch.cat([each.flatten(1) for each in maps], dim=1)
                 made[row] = flat.half().numpy()
                 if report is not None:
@@ -89,6 +95,11 @@ class PictureMaps:
         started.replace(path)
         found: NDArray[np.float16] = np.load(path, mmap_mode="r")
         return found
+
+    @cached_property
+    def readable(self) -> NDArray[np.bool_]:
+        """(pictures,) whether anything was seen of a picture."""
+        return np.array([bool(self._kept[row, 0, ::97].any()) for row in range(len(self._kept))])
 
     def _drawn(self, name: str) -> Tensor:
         """(flips, 3, height, width) a picture on the canvas and its mirror images."""
@@ -111,6 +122,29 @@ class PictureMaps:
         flat = np.stack([self._kept[row, flip] for row, flip in zip(rows, flips, strict=True)])
         parts = torch.split(torch.from_numpy(flat.astype(np.float32)), self._sizes, dim=1)
         return [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def within(self, row: int, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, d) the mean and the middle of each map within boxes (n, 4) on the canvas."""
+        parts = self.of([row], [0])
+        found = []
+        for part, stride in zip(parts, STRIDES, strict=True):
+            seen = part[0].numpy()
+            high, wide = seen.shape[1:]
+            # Sums over any rectangle of cells come of the running sums.
+            sums = np.pad(seen.astype(np.float64).cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
+            cells = boxes / stride
+            left, top = (np.clip(np.floor(cells[:, n]).astype(int), 0, (wide, high)[n] - 1)
+                         for n in (0, 1))  # fmt: skip
+            right, bottom = (np.clip(np.ceil(cells[:, n]).astype(int), 1, (wide, high)[n - 2])
+                             for n in (2, 3))  # fmt: skip
+            right, bottom = np.maximum(right, left + 1), np.maximum(bottom, top + 1)
+            area = (right - left) * (bottom - top)
+            inner = (sums[:, bottom, right] - sums[:, top, right] - sums[:, bottom, left]
+                     + sums[:, top, left]) / area  # fmt: skip
+            middle = seen[:, np.minimum((top + bottom) // 2, high - 1),
+                          np.minimum((left + right) // 2, wide - 1)]  # fmt: skip
+            found += [inner.T, middle.T]
+        return np.concatenate(found, axis=1)
 
     def flipped(self, boxes: NDArray[np.float64], flip: int) -> NDArray[np.float64]:
         """Boxes (n, 4) on the canvas where the picture is flipped."""
