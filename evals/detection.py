@@ -47,8 +47,8 @@ from llm_relabel.units import Labels, column
 
 NAMES = ("RBC", "WBC", "Platelets")
 SIZE = (640, 480)
-JUDGES: dict[str, tuple[float, float | None]] = {
-    "80%": (0.8, None), "90%": (0.9, None), "90%, yes": (0.9, 0.98),
+JUDGES: dict[str, tuple[float, float | None] | None] = {
+    "80%": (0.8, None), "90%": (0.9, None), "90%, yes": (0.9, 0.98), "embedded (no LLM)": None,
 }  # fmt: skip
 
 Boxes = dict[str, list[Box]]
@@ -81,12 +81,12 @@ class Job:
             file.writelines(json.dumps(line) + "\n" for line in lines)
         (folder / "none.jsonl").write_text('{"id": "?", "label": []}\n', encoding="utf-8")
 
-    def run(self, skill: float, yes: float | None, *, rounds: int = 2) -> dict[str, Any]:
-        """Two rounds with a judge: F1 after each, what was asked, and how long it took."""
+    def run(self, judge: tuple[float, float | None] | None, *, rounds: int = 2) -> dict[str, Any]:
+        """Two rounds with a judge (None: `embedded`): F1 after each, what was asked, how long."""
         gold, asked = self.gold, list[SimulatedJudge]()
 
         def simulated(name: str, _path: Path, task: Task) -> SimulatedJudge:
-            asked.append(SimulatedJudge(name, task, gold, skill, yes, 0))
+            asked.append(SimulatedJudge(name, task, gold, *(judge or (1.0, None)), 0))
             return asked[-1]
 
         opening.RecordedJudge = simulated  # type: ignore[assignment, misc]
@@ -98,10 +98,14 @@ class Job:
             "data": {"path": str(self.folder / "data.jsonl"), "image": "image", "label": "label",
                      "gold": "gold", "id": "id"},
             "labels": {name: {"definition": name} for name in self.names},
-            "judge": {"model": f"recorded/{self.folder / 'none.jsonl'}"},
+            "judge": {"model": "embedded" if judge is None else
+                      f"recorded/{self.folder / 'none.jsonl'}"},
         })  # fmt: skip
         seconds = time.perf_counter() - begun
-        found: dict[str, Any] = {"seconds": round(seconds), "places": asked[-1].places}
+        found: dict[str, Any] = {
+            "seconds": round(seconds),
+            "places": asked[-1].places if asked else None,
+        }
         found["given"] = self.f1(self.given)
         for number in range(1, rounds + 1):
             found[f"round {number}"] = self.f1(self.after(output, number))
@@ -324,9 +328,9 @@ def main() -> None:
             for key, boxes in gold.items():
                 given[key], faults[key] = spoiled(boxes, SIZE, NAMES, rng)
             job = Job(Path(scratch) / f"draw-{draw}", given, gold, NAMES)
-            for name, (skill, yes) in judges.items():
+            for name, judge in judges.items():
                 decided.append({"labels": f"noise, draw {draw}", "judge": name,
-                                **job.run(skill, yes)})  # fmt: skip
+                                **job.run(judge)})  # fmt: skip
                 print(decided[-1], flush=True)
             found = job.detected()
             models.append(
@@ -340,9 +344,9 @@ def main() -> None:
         if not options.quick:
             red = Job(Path(scratch) / "red", boxes_of("label", NAMES[:1]),
                       boxes_of("gold", NAMES[:1]), NAMES[:1])  # fmt: skip
-            for name, (skill, yes) in judges.items():
+            for name, judge in judges.items():
                 decided.append({"labels": "its own (red cells)", "judge": name,
-                                **red.run(skill, yes)})  # fmt: skip
+                                **red.run(judge)})  # fmt: skip
                 print(decided[-1], flush=True)
     _keep(models, flagged, decided)
 
@@ -362,7 +366,8 @@ def _keep(models: list[Any], flagged: list[Any], decided: list[Any]) -> None:
         ["labels", "judge", "given", "after one round", "after two", "places asked",
          "agreeing boxes changed", "seconds"],
         [[each["labels"], each["judge"], *(_pair(each[key]) for key in
-          ("given", "round 1", "round 2")), each["places"], each["untouched"], each["seconds"]]
+          ("given", "round 1", "round 2")), each["places"] or "", each["untouched"],
+          each["seconds"]]
          for each in decided],
     )  # fmt: skip
     about = facts("llm_relabel", "numpy", "torch", "scikit-learn", "cleanlab", "pillow")

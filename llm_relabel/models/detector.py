@@ -141,8 +141,8 @@ class Detector:
         return {row: at for at, row in enumerate(self._rows.tolist())}
 
     def predict(self, labels: Labels, items: Sequence[Any]) -> Predictions:
-        """Not offered: a `data.dev` of pictures is refused before."""
-        raise JobError("data.dev is not offered for detection; measure with data.gold")
+        """Not offered: a `data.dev` of pictures is refused where the job is opened."""
+        raise NotImplementedError
 
     @property
     def embeddings(self) -> NDArray[np.float32]:
