@@ -40,7 +40,9 @@ def work(
 
 
 def test_recorded_boxes_from_plan_to_rollback(work: Boxed) -> None:
-    assert "disc" in work.call("plan", "job.yaml")
+    planned = work.call("plan", "job.yaml")
+    assert "1  spurious: disc" in planned
+    assert "1  misplaced: disc" in planned
     assert not work.run_folder.exists()
     work.call("run", "job.yaml")
     check(work)

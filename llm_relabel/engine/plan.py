@@ -41,11 +41,12 @@ class Plan:
     """What a run would ask and cost. Counts are of round 1.
 
     `flagged` of `rows` are label issues, by `reasons`; `pairs` are (current label, predicted label,
-    count) in words, the most frequent first. `asked` items are put to the `judge`, at most in
-    `rounds` rounds; `stopped` says why not more. `drawn` of them nobody doubts; they may lead the
-    run on to up to `further` more, which cost about as much each. `too_long` items are longer than
-    the judge is shown at once (`shown_tokens`), and the small model reads `in_windows` texts in
-    parts; so does the judge if `in_passages`.
+    count) in words, the most frequent first; `kinds` are (kind of error, label, count) where the
+    task has them. `asked` items are put to the `judge`, at most in `rounds` rounds; `stopped` says
+    why not more. `drawn` of them nobody doubts; they may lead the run on to up to `further` more,
+    which cost about as much each. `too_long` items are longer than the judge is shown at once
+    (`shown_tokens`), and the small model reads `in_windows` texts in parts; so does the judge if
+    `in_passages`.
     `calls` are by judge, those of LLMs only; `all_calls` counts them, of which `extra` by purpose.
     `questions` wait for people, at most where `questions_at_most`. `prompts` are (id, prompt as it
     would be sent); `worst` issues in words where no LLM judges.
@@ -56,6 +57,7 @@ class Plan:
     flagged: int
     reasons: Mapping[str, int]
     pairs: tuple[tuple[str, str, int], ...]
+    kinds: tuple[tuple[str, str, int], ...]
     judge: str
     asked: int
     drawn: int
@@ -97,7 +99,10 @@ class Plan:
         lines.append(
             f"{self.flagged:,} of {self.rows:,} rows are label issues ({reasons or 'none'})."
         )
-        if self.pairs:
+        if self.kinds:
+            lines += ["", "What would be wrong with these labels if the small model were right:"]
+            lines += [f"{count:7,}  {kind}: {label}" for kind, label, count in self.kinds]
+        elif self.pairs:
             lines += ["", "Most frequent: current label -> predicted label"]
             lines += [f"{count:7,}  {old} -> {new}" for old, new, count in self.pairs]
         lines += [
@@ -193,6 +198,9 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
     asks = planner.first_wave(chosen, ControlPool(issues, prepared.given))
     first = [ask for ask in asks if ask.purpose == "label"]
     show, is_llm = prepared.task.show, judges.first.is_llm
+    task, kinds = prepared.task, Counter[tuple[str, str]]()
+    for issue in issues:
+        kinds += task.kinds_between(issue.current_label, issue.predicted_label)
     pairs = Counter((show(issue.current_label), show(issue.predicted_label)) for issue in issues)
     llm_asks = [ask for ask in asks if judges[ask.judge].is_llm]
     section = job.judge
@@ -203,6 +211,7 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
         flagged=len(issues),
         reasons=Counter(issue.reason for issue in issues),
         pairs=tuple((old, new, count) for (old, new), count in pairs.most_common(SHOWN)),
+        kinds=tuple((kind, name, count) for (kind, name), count in kinds.most_common(SHOWN)),
         judge=judges.first.name,
         asked=len(first),
         drawn=len(drawn),
