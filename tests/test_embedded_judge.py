@@ -220,13 +220,13 @@ def test_the_judge_gives_verdicts_from_a_rounds_evidence() -> None:
     vectors = np.vstack([embeddings[:1], -embeddings[:1], embeddings[2:]])
     trusted = np.arange(len(truth)) > 1
     evidence = RoundEvidence(
-        model=mock.Mock(embeddings=vectors),
+        model=mock.Mock(embeddings=vectors, encode=embed),
         labels=labels,
         trusted=trusted,
         groups=np.arange(len(truth)),
     )
     asks = [Ask(f"a{row}", f"i{row}", row, "label", "blind", (), "embedded") for row in (0, 1)]
-    judge = EmbeddedJudge(Classification(definitions, pa.string()), definitions, embed)
+    judge = EmbeddedJudge(Classification(definitions, pa.string()), definitions)
     for _ in range(2):
         judge.begin_round(evidence, asks)
     assert asked == ["cats: About cats.", "dogs: About dogs.", "ships: About ships."]

@@ -55,7 +55,7 @@ def open_judges(
                     "name a language model, `recorded/FILE` or `people`"
                 )
             model.open()
-            judges[name] = load(task.embedded_judge)(task, definitions, model.encode)
+            judges[name] = load(task.embedded_judge)(task, definitions)
         elif member.provider == PEOPLE:
             judges[name] = PeopleJudge(folder, task)
         elif member.provider == "recorded":

@@ -140,19 +140,6 @@ class Detector:
     def _at(self) -> dict[int, int]:
         return {row: at for at, row in enumerate(self._rows.tolist())}
 
-    def predict(self, labels: Labels, items: Sequence[Any]) -> Predictions:
-        """Not offered: a `data.dev` of pictures is refused where the job is opened."""
-        raise NotImplementedError
-
-    @property
-    def embeddings(self) -> NDArray[np.float32]:
-        """Pictures have none; a judge looks at places (`look`)."""
-        raise NotImplementedError
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts are no pictures."""
-        raise NotImplementedError
-
     # Training
 
     def _trained(self, labels: Labels, rows: NDArray[np.int64], seed: int) -> Head:

@@ -48,6 +48,10 @@ class SmallModel(Protocol):
         """Every row's prediction from models that saw neither it nor its group."""
         ...
 
+
+class TextModel(SmallModel, Protocol):
+    """A small model of texts, which also reads texts from elsewhere."""
+
     def predict(self, labels: Labels, items: Sequence[Any]) -> Predictions:
         """Predictions for items outside the data, trained on all rows that have a label."""
         ...

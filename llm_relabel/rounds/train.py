@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +15,7 @@ from llm_relabel.agreement import measured_figure
 from llm_relabel.evidence.predicted import Predicted
 from llm_relabel.files.journal import write_whole
 from llm_relabel.measure import described
-from llm_relabel.models import Predictions, SmallModel
+from llm_relabel.models import Predictions, SmallModel, TextModel
 from llm_relabel.prepared import Prepared
 from llm_relabel.rounds.state import RoundState, Work
 from llm_relabel.units import Labels, has_label
@@ -77,7 +77,8 @@ def train(prepared: Prepared, model: SmallModel, current: Labels) -> Predicted:
     facts = {"model": model.description, **found.facts}
     if prepared.dev is not None:
         items, truth = prepared.dev
-        figure = measured_figure(task, model.predict(current, items).labels, truth)
+        predicted = cast(TextModel, model).predict(current, items)  # a dev file holds texts
+        figure = measured_figure(task, predicted.labels, truth)
         facts["dev"] = {"rows": int(has_label(truth).sum()), "accuracy": figure.value}
         if not task.measure.proportion:  # whose interval does not follow from the two
             facts["dev"] |= {**described(task.measure), "figure": figure.as_json()}

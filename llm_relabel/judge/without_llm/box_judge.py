@@ -38,7 +38,7 @@ class BoxJudge:
     concurrency = 1
     repeatable = False
 
-    def __init__(self, task: Task, definitions: LabelDefinitions, encode: Any) -> None:  # noqa: ARG002 - made as other tasks' judges are
+    def __init__(self, task: Task, definitions: LabelDefinitions) -> None:  # noqa: ARG002 - boxes are compared, not words
         self._task = task
         self._codes = {name: code for code, name in enumerate(task.names, start=1)}
         self._beliefs: dict[str, list[NDArray[np.float64]]] = {}

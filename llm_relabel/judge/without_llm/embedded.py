@@ -19,8 +19,9 @@ demo's intents nor any set that the project reports results on was looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from llm_relabel.config.definitions import LabelDefinitions
 from llm_relabel.judge.seam import RoundEvidence
 from llm_relabel.judge.without_llm.neighbours import TrustedPool
+from llm_relabel.models import TextModel
 from llm_relabel.records import Ask, Item, Verdict
 from llm_relabel.tasks import Task, is_one_choice
 from llm_relabel.units import LabelValue, counts_by_name, has_label, label_json
@@ -255,23 +257,15 @@ class EmbeddingVote:
 
 
 class EmbeddedJudge:
-    """The judge that a job names `embedded`: an `EmbeddingVote` over each round's data.
-
-    `embed` turns texts into (texts, d) unit vectors, in the encoder of the round's embeddings.
-    """
+    """The judge that a job names `embedded`: an `EmbeddingVote` over each round's data."""
 
     name = "embedded"
     is_llm = False
     concurrency = 1
     repeatable = False  # another round has other trusted rows
 
-    def __init__(
-        self,
-        task: Task,
-        definitions: LabelDefinitions,
-        embed: Callable[[Sequence[str]], Floats],
-    ) -> None:
-        self._task, self._embed = task, embed
+    def __init__(self, task: Task, definitions: LabelDefinitions) -> None:
+        self._task = task
         self._texts = [
             [f"{name.replace('_', ' ')}: {label.definition}", *label.examples]
             for name, label in definitions.labels.items()
@@ -281,14 +275,15 @@ class EmbeddedJudge:
 
     def begin_round(self, evidence: RoundEvidence, asks: Sequence[Ask]) -> None:
         """Decide every ask's row at once; definitions are embedded the first time."""
+        model = cast(TextModel, evidence.model)
         if self._vectors is None:
-            flat = self._embed([text for texts in self._texts for text in texts])
+            flat = model.encode([text for texts in self._texts for text in texts])
             ends = np.cumsum([len(texts) for texts in self._texts])
             self._vectors = np.split(flat, ends[:-1])
         labels, task = evidence.labels, self._task
         units = task.units({"current": labels})
         vote = EmbeddingVote(
-            embeddings=evidence.model.embeddings,
+            embeddings=model.embeddings,
             labels=counts_by_name(units, task.codes(units, labels)) > 0,
             trusted=evidence.trusted & has_label(labels),
             groups=evidence.groups,
