@@ -32,11 +32,9 @@ from llm_relabel.units import column
 
 
 @pytest.fixture
-def work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Boxed:
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boxed:
     monkeypatch.chdir(tmp_path)
-    return Boxed(tmp_path, capsys)
+    return Boxed(tmp_path)
 
 
 def test_recorded_boxes_from_plan_to_rollback(work: Boxed) -> None:
@@ -397,6 +395,10 @@ def test_a_judge_without_an_llm_looks_at_places(work: Boxed) -> None:
 def test_shown_blind_a_judge_of_boxes_has_nothing_to_say(work: Boxed) -> None:
     said = work.call("run", "job.yaml", "--set", "judge.evidence=blind", code=2)
     assert "judge.evidence: referenced" in said
+    model = ("--set", "judge.model=openai/x", "--set", "judge.max_cost=none")
+    assert "leave it out" in work.call("eval", "job.yaml", "--anchoring", "4", code=2)
+    said = work.call("tune", "job.yaml", "--gold", "data.jsonl", *model, "--plan", code=2)
+    assert "eval --prompt" in said
 
 
 def test_people_answer_in_lines(work: Boxed) -> None:

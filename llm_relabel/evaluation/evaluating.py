@@ -131,6 +131,11 @@ class _Evaluation:
 
     def _check(self, prepared: Prepared, anchoring: int, *, small_model: bool) -> None:
         section = prepared.job.judge
+        if anchoring and prepared.job.data.image is not None:
+            raise JobError(
+                "anchoring compares answers with and without candidates, and of boxes a judge is "
+                "asked only which of the candidates is right; leave it out"
+            )
         llm = any(member.provider not in ("embedded", "recorded") for member in section.members)
         needs = anchoring or (llm and section.evidence == "referenced")
         if not small_model and needs:

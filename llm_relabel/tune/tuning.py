@@ -369,6 +369,11 @@ class Tuning:
 def _one_judge(job: Job) -> Job:
     """The job with its first judge alone, asked blind and one by one. Raises JobError."""
     first = job.judge.members[0]
+    if job.data.image is not None:
+        raise JobError(
+            "tuning asks the judge without candidates, and of boxes it is asked only which of the "
+            "candidates is right; compare two guidelines with `eval --prompt labels.yaml`"
+        )
     if first.provider in (PEOPLE, "recorded"):
         raise JobError(
             f"judge.model {first.model!r} does not read the definitions, so there is nothing to "
