@@ -11,11 +11,9 @@ from boxed import NAMES, ROWS, SIZE, Boxed, given
 
 
 @pytest.fixture
-def work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Boxed:
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boxed:
     monkeypatch.chdir(tmp_path)
-    return Boxed(tmp_path, capsys)
+    return Boxed(tmp_path)
 
 
 def renamed(work: Boxed, name: str) -> None:

@@ -15,11 +15,9 @@ from llm_relabel.review import Review, draw_sample
 
 
 @pytest.fixture
-def work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Boxed:
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boxed:
     monkeypatch.chdir(tmp_path)
-    return Boxed(tmp_path, capsys)
+    return Boxed(tmp_path)
 
 
 def row_of(tab: Tab) -> int:

@@ -77,6 +77,13 @@ class LabelDefinitions(BaseModel):
         """The class name behind each other spelling."""
         return {alias: name for name, each in self.labels.items() for alias in each.aliases}
 
+    def as_asked(self, instruction: str) -> dict[str, Any]:
+        """What templates are given of them; `instruction` where they have none of their own."""
+        return {
+            "instruction": " ".join((self.instruction or instruction).split()),
+            "labels": [{"name": name, **each.model_dump()} for name, each in self.labels.items()],
+        }
+
     def to_yaml(self) -> str:
         """A definitions file of these; reading it again gives the same definitions."""
         labels = self.model_dump(by_alias=True, exclude_defaults=True)["labels"]

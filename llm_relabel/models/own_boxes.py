@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from llm_relabel.data import Dataset, rows_of_file
-from llm_relabel.errors import DataError
+from llm_relabel.data import Dataset
 from llm_relabel.models.box_scores import Detected, predictions_of
 from llm_relabel.models.model import Predictions
+from llm_relabel.models.rows_by_id import rows_by_id
 from llm_relabel.units import Labels
-
-SHOWN = 5
 
 
 def load_boxes(path: Path, dataset: Dataset, given: Labels, names: Sequence[str]) -> Predictions:
@@ -25,29 +23,8 @@ def load_boxes(path: Path, dataset: Dataset, given: Labels, names: Sequence[str]
     DataError with all problems.
     """
     codes = {name: code for code, name in enumerate(names)}
-    ids, problems = dataset.ids.to_pylist(), list[str]()
-    wanted = set(ids)
-    by_id: dict[str, Detected] = {}
-    for number, row in enumerate(rows_of_file(path, "predictions"), start=1):
-        key = str(row.get("id")) if isinstance(row, Mapping) else "None"
-        if key in by_id:
-            problems.append(f"row {number} repeats the id {key!r}")
-        if key not in wanted:
-            continue
-        try:
-            by_id[key] = _detected(row["boxes"], codes)
-        except (KeyError, TypeError, ValueError) as error:
-            why = f"no {error}" if isinstance(error, KeyError) else str(error)
-            problems.append(f"row {number}: {why}")
-            by_id[key] = _detected([], codes)
-    missing = [each for each in ids if each not in by_id]
-    if missing:
-        told = ", ".join(map(repr, missing[:SHOWN]))
-        problems.append(f"{len(missing):,} rows of the dataset have no prediction, such as {told}")
-    if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise DataError(f"predictions {str(path)!r}: {'; '.join(problems[:SHOWN])}{more}")
-    return predictions_of([by_id[each] for each in ids], given, names, {})
+    found = rows_by_id(path, dataset, lambda _, row: _detected(row["boxes"], codes))
+    return predictions_of(found, given, names, {})
 
 
 def _detected(boxes: Sequence[Mapping[str, Any]], codes: Mapping[str, int]) -> Detected:

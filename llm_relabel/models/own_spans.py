@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from llm_relabel.data import Dataset, rows_of_file
+from llm_relabel.data import Dataset
 from llm_relabel.data.spans import Span
-from llm_relabel.errors import DataError
 from llm_relabel.models.model import Predictions
+from llm_relabel.models.rows_by_id import rows_by_id
 from llm_relabel.models.text_tagger import predictions_of
 from llm_relabel.units import column
 
 # A span that its probability makes likelier than not is predicted, unless a likelier one overlaps.
 PREDICTED = 0.5
-SHOWN = 5
 
 
 def load_spans(path: Path, dataset: Dataset, names: Sequence[str]) -> Predictions:
@@ -28,28 +27,11 @@ def load_spans(path: Path, dataset: Dataset, names: Sequence[str]) -> Prediction
     out-of-sample predictions. Raises DataError with all problems.
     """
     types = {name: code for code, name in enumerate(names)}
-    ids, problems = dataset.ids.to_pylist(), list[str]()
+    ids = dataset.ids.to_pylist()
     texts = dict(zip(ids, dataset.text.to_pylist(), strict=True))
-    by_id: dict[str, list[tuple[int, int, int, float]]] = {}
-    for number, row in enumerate(rows_of_file(path, "predictions"), start=1):
-        key = str(row.get("id")) if isinstance(row, Mapping) else "None"
-        if key in by_id:
-            problems.append(f"row {number} repeats the id {key!r}")
-        if key not in texts:
-            continue
-        try:
-            by_id[key] = [_span(each, types, texts[key]) for each in row["spans"]]
-        except (KeyError, TypeError, ValueError) as error:
-            problems.append(f"row {number}: {_why(error)}")
-            by_id[key] = []
-    missing = [each for each in ids if each not in by_id]
-    if missing:
-        told = ", ".join(map(repr, missing[:SHOWN]))
-        problems.append(f"{len(missing):,} rows of the dataset have no prediction, such as {told}")
-    if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise DataError(f"predictions {str(path)!r}: {'; '.join(problems[:SHOWN])}{more}")
-    listed = [by_id[each] for each in ids]
+    listed = rows_by_id(
+        path, dataset, lambda key, row: [_span(each, types, texts[key]) for each in row["spans"]]
+    )
     labels = column(
         _likely(spans, names, texts[each]) for each, spans in zip(ids, listed, strict=True)
     )
@@ -83,7 +65,3 @@ def _likely(
         if prob > PREDICTED and apart:
             found.append(Span(start, end, names[kind], text[start:end]))
     return tuple(sorted(found))
-
-
-def _why(error: Exception) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error)

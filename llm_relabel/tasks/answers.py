@@ -101,6 +101,16 @@ class Reply(BaseModel):
 Form = TypeVar("Form", bound=Reply)
 
 
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object that has exactly these, as providers take it."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
 def parsed(form: type[Form], text: str, item: Item | None = None) -> Form:
     """A judge's text as its task's form. An object that stands in the `item` itself is no answer.
 

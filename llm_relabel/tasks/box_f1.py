@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_relabel.data.boxes import SAME_OBJECT, corners_of, overlaps, pairs
+from llm_relabel.tasks.micro_f1 import MicroF1
 from llm_relabel.units import Labels, LabelValue, has_label
 
 
-class BoxF1:
+class BoxF1(MicroF1):
     """Micro F1 of boxes that are matched one to one with gold boxes of their class at an overlap of
     `at`; the cells are matched boxes, boxes and gold boxes. A missing label has no boxes.
 
     Fixed boxes are none of these, and a box on a fixed one of gold is neither right nor wrong.
     """
-
-    proportion = False
-    percent = True
 
     def __init__(self, at: float = SAME_OBJECT) -> None:
         self.name = "box F1" if at == SAME_OBJECT else f"box F1 at IoU {at:g}"
@@ -45,14 +41,3 @@ class BoxF1:
         rest = [box for place, box in enumerate(told) if place not in matched]
         excused = (overlaps(corners_of(rest), aside).max(axis=1, initial=0) >= self._at).sum()
         return len(matched), len(told) - int(excused), len(true)
-
-    def value(self, sums: NDArray[Any]) -> NDArray[np.float64]:
-        """(...,) of summed counts; NaN where there is no box at all."""
-        right, told, true = (np.asarray(sums[..., cell]) for cell in range(3))
-        found = np.full(right.shape, np.nan)
-        np.divide(2 * right, told + true, out=found, where=told + true > 0)
-        return found
-
-    def errors(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(items,) missing and spurious boxes."""
-        return np.asarray(counts[:, 1] + counts[:, 2] - 2 * counts[:, 0])

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from llm_relabel.data.boxes import Box
 from llm_relabel.records import Item
-from llm_relabel.tasks.answers import SHOWN, LabelText, Reply, named, parsed
+from llm_relabel.tasks.answers import SHOWN, LabelText, Reply, named, object_schema, parsed
 from llm_relabel.tasks.posed import LETTERS, Posed
 from llm_relabel.tasks.task import Answer, InvalidAnswer
 
@@ -36,20 +36,11 @@ def answer_schema(names: Sequence[str]) -> dict[str, Any]:
         "verdict": {"type": "string", "enum": [*names, NO_OBJECT, BAD_BOX, UNSURE]},
         "better": {"type": "string", "enum": [*LETTERS, BOTH, NEITHER, ONE]},
     }
-    return _object({
+    return object_schema({
         "rationale": {"type": "string"},
-        "places": {"type": "array", "items": _object(place)},
+        "places": {"type": "array", "items": object_schema(place)},
         "confidence": {"type": "number", "minimum": 0, "maximum": 1},
     })  # fmt: skip
-
-
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
 
 
 def answered(text: str, item: Item, given: Mapping[str, str], spelled: Mapping[str, str]) -> Answer:

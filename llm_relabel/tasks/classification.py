@@ -262,17 +262,9 @@ class Classification(WholeItems):
     # The question and its answer
 
     def question(self) -> dict[str, Any]:
-        instruction = self.definitions.instruction or (
-            "Decide which labels apply to the text."
-            if self.multi_label
-            else "Decide which label the text has."
-        )
+        several = "Decide which labels apply to the text."
         return {
-            "instruction": " ".join(instruction.split()),
-            "labels": [
-                {"name": name, **definition.model_dump()}
-                for name, definition in self.definitions.labels.items()
-            ],
+            **self.definitions.as_asked(several if self.multi_label else self.starter.instruction),
             "multi_label": self.multi_label,
             "none_word": self._none,
             "unsure_word": self._unsure,

@@ -306,14 +306,7 @@ class Detection:
         return {"places": [{"number": n, "two": len(place) > 1} for n, place in numbered]}
 
     def question(self) -> dict[str, Any]:
-        instruction = self.definitions.instruction or self.starter.instruction
-        return {
-            "instruction": " ".join(instruction.split()),
-            "labels": [
-                {"name": name, **definition.model_dump()}
-                for name, definition in self.definitions.labels.items()
-            ],
-        }
+        return self.definitions.as_asked(self.starter.instruction)
 
     def answer_schema(self, *, full: bool = False, form: str | None = None) -> dict[str, Any]:  # noqa: ARG002 - classes are few
         return answer_schema(self.names)

@@ -31,7 +31,7 @@ from llm_relabel.models.own_spans import load_spans
 from llm_relabel.models.text_tagger import TextTagger, beliefs_in, spans_over
 from llm_relabel.records import Item
 from llm_relabel.spellings import visible_name
-from llm_relabel.tasks.answers import SHOWN, LabelText, Reply, named, parsed
+from llm_relabel.tasks.answers import SHOWN, LabelText, Reply, named, object_schema, parsed
 from llm_relabel.tasks.checks import span_findings
 from llm_relabel.tasks.exemplars import span_examples
 from llm_relabel.tasks.span_f1 import SpanF1
@@ -308,13 +308,8 @@ class Tagging(WholeItems):
     # The question and its answer
 
     def question(self) -> dict[str, Any]:
-        instruction = self.definitions.instruction or self.starter.instruction
         return {
-            "instruction": " ".join(instruction.split()),
-            "labels": [
-                {"name": name, **definition.model_dump()}
-                for name, definition in self.definitions.labels.items()
-            ],
+            **self.definitions.as_asked(self.starter.instruction),
             "unsure_word": self._unsure,
         }
 
@@ -327,12 +322,12 @@ class Tagging(WholeItems):
         properties = {
             "rationale": {"type": "string"},
             "verdict": {"type": "string", "enum": ["decided", self._unsure]},
-            "entities": {"type": "array", "items": _object(entity)},
+            "entities": {"type": "array", "items": object_schema(entity)},
             "marked": {"type": "string"},
             "confidence": {"type": "number", "minimum": 0, "maximum": 1},
         }
         del properties["entities" if form == "inline" else "marked"]
-        return _object(properties)
+        return object_schema(properties)
 
     def parse(self, text: str, item: Item | None = None) -> Answer:
         said: _Entities | _Marked
@@ -385,12 +380,3 @@ class Tagging(WholeItems):
         kind = named(entity.type, self._spelled) or entity.type
         mended |= kind != self._spelled.get(entity.type, entity.type)
         return Span(start, end, self._type(kind), text_of(item)[start:end]), mended
-
-
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }

@@ -162,8 +162,8 @@ class Task(Protocol):
     """Whether models of the given labels and of the verdicts say which side the texts vouch for
     (`evidence/views.py`)."""
     embedded_judge: str | None
-    """`module:Class` of the judge that needs no LLM, made from (task, embed); None: there is
-    none."""
+    """`module:Class` of the judge that needs no LLM, made from (task, definitions); None:
+    there is none."""
 
     def __init__(self, definitions: LabelDefinitions, label_type: pa.DataType) -> None: ...
 
@@ -209,6 +209,7 @@ class Task(Protocol):
         """The units that these label columns (rows,), by source, speak of together.
 
         With `predictions`, also those that a small model holds possible, though it predicts others.
+        What a column called `gold` speaks of may be matched to the others' units, as boxes are.
         """
         ...
 

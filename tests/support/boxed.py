@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
@@ -68,8 +67,8 @@ def cells(boxes: list[Placed]) -> list[dict[str, Any]]:
 class Boxed:
     """A folder with pictures, labels, predictions and a job."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self._capsys = folder, capsys
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.data, self.run_folder = folder / "data.jsonl", folder / "run"
         self.job = folder / "job.yaml"
         (folder / "images").mkdir()
