@@ -122,3 +122,20 @@ def test_spot_checks_that_draw_the_same_box_call_it_right(work: Boxed, context: 
     found = json.loads((work.run_folder / "summary.json").read_text())
     assert found["spot_checks"]["answered"] == 12
     assert found["gold"]["labels_after"] == 1.0
+
+
+def test_what_is_drawn_before_the_picture_comes_is_where_it_seems(
+    work: Boxed, context: Any
+) -> None:
+    work.call("run", "job.yaml")
+    review = Review(work.run_folder)
+    draw_sample(review, 12)
+    context.route("**/picture/**", lambda route: route.abort())
+    with Server(work) as server:  # type: ignore[arg-type]
+        tab = Tab(context, server.url)
+        area = tab.page.locator("#picture svg").bounding_box()
+        assert area["width"] / area["height"] == pytest.approx(SIZE[0] / SIZE[1], rel=0.01)
+        drag(tab, (20, 30), (60, 70))
+        tab.press("Enter")
+    ((one,),) = said(review).values()
+    assert one["box"] == pytest.approx([20, 30, 60, 70], abs=1)

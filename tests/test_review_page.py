@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from review_pages import EVIL, KEY_OF, Server, Tab, row_of
 from reviewing import answered, many, reviewable
 
 from llm_relabel.review import draw_sample
+from llm_relabel.review.server import serve
 
 
 def test_fifty_items_by_keys_reloaded_and_killed_half_way(work: toy.Work, context: Any) -> None:
@@ -251,3 +253,19 @@ def test_the_server_answers_its_own_page_only(work: toy.Work) -> None:
         # Another address of this machine: the server listens on one, not on all.
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.2", port), timeout=5)
+
+
+class Enough(Exception):
+    """The address was told and tried."""
+
+
+def test_the_page_answers_when_its_address_is_told(work: toy.Work) -> None:
+    reviewable(work, 20)
+
+    def tell(said: str) -> None:
+        port = int(re.search(r"127\.0\.0\.1:(\d+)", said)[1])
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        raise Enough
+
+    with pytest.raises(Enough):
+        serve(work.run_folder, "Ann", 0, tell)

@@ -67,6 +67,8 @@ def serve(
                 f"port {port} of {HOST} cannot be used ({error.strerror}); name another with "
                 "--port, or leave it out"
             ) from error
+        # Before the address is told: whoever is quick waits, and is not refused.
+        listening.listen()
         bound = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)
         done = session.next()

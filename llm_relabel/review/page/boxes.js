@@ -40,6 +40,8 @@ const Boxes = (() => {
     frame.tabIndex = 0;
     frame.setAttribute("aria-label", "The picture; comma and dot choose a box, arrows move it");
     const sheet = document.createElement("div");
+    // Its form is known before the picture comes: what is drawn meanwhile is where it seems to be.
+    sheet.style.aspectRatio = `${size[0]} / ${size[1]}`;
     sheet.append(picture, layer);
     frame.append(sheet);
     return frame;
