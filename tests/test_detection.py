@@ -314,6 +314,7 @@ def test_a_picture_that_breaks_off_fails_its_own_question(work: Boxed) -> None:
     with LoopbackServer(eyes) as server:
         work.write_job(judge={"model": "openai/sees", "base_url": server.openai_url,
                               "max_cost": "none"})  # fmt: skip
+        assert "A prompt, as it would be sent" in work.call("plan", "job.yaml")
         work.call("run", "job.yaml")
     verdicts = {line["id"]: line for line in work.lines("round-1/verdicts.jsonl")}
     assert verdicts["p0"]["outcome"] == "failed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from llm_relabel.config.job import Job
@@ -23,7 +24,7 @@ from llm_relabel.prepared import Prepared, prepare
 from llm_relabel.progress import Progress, Relay, Silent
 from llm_relabel.prompts.builder import describe_messages
 from llm_relabel.prompts.fit import estimated_tokens
-from llm_relabel.records import LabelIssue
+from llm_relabel.records import Ask, LabelIssue, Message
 from llm_relabel.rounds.allocate import Allocation, budget_left
 from llm_relabel.rounds.ask import AskPlanner
 from llm_relabel.rounds.beyond import drawn_issues, unflagged
@@ -228,7 +229,7 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
         questions=(questions or len(chosen)) if PEOPLE in section.member_names else None,
         questions_at_most=not questions,
         prompts=tuple(
-            (ask.id, describe_messages(messages_of(prepared, ask)[0])) for ask in first[:prompts]
+            (ask.id, describe_messages(parts[0])) for ask, parts in _shown(prepared, first, prompts)
         )
         if is_llm
         else (),
@@ -236,6 +237,14 @@ def plan_job(job: Job, progress: Progress, *, prompts: int = 0) -> Plan:
         if prompts and asks and not is_llm
         else (),
     )
+
+
+def _shown(
+    prepared: Prepared, asks: Sequence[Ask], count: int
+) -> list[tuple[Ask, list[tuple[Message, ...]]]]:
+    """The first asks whose question can be shown, with it."""
+    found = ((ask, messages_of(prepared, ask)) for ask in asks)
+    return list(islice(((ask, parts) for ask, parts in found if parts), count))
 
 
 def _flagged_examples(prepared: Prepared, issues: Sequence[LabelIssue]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llm_relabel.config.judges import JudgeMember, Prices
+from llm_relabel.errors import DataError
 from llm_relabel.judge.prices import cost_of, price_of
 from llm_relabel.judge.providers.image_tokens import message_tokens
 from llm_relabel.judge.seam import Judges
@@ -57,12 +58,16 @@ class Calls:
 
 
 def messages_of(prepared: Prepared, ask: Ask) -> list[tuple[Message, ...]]:
-    """What an ask puts to a judge: one question, or one for each passage."""
+    """What an ask puts to a judge: one question, or one for each passage; none where its picture
+    cannot be shown."""
     item, prompts = prepared.dataset.item(ask.row), prepared.prompts
     parts = passages(prepared.task, item, ask.candidates, prompts.max_item_tokens)
     if len(parts) > 1:
         return [prompts.build(part.item, part.candidates) for part in parts]
-    return [prompts.build(item, ask.candidates)]
+    try:
+        return [prompts.build(item, ask.candidates)]
+    except DataError:  # the run tells it of this item alone
+        return []
 
 
 def calls_of(

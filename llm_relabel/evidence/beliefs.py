@@ -105,7 +105,7 @@ def gather(
     that most of them name, the earlier one at a tie.
     """
     votes: dict[str, dict[int, list[Verdict]]] = {}
-    asked: dict[str, dict[int, list[frozenset[str] | None]]] = {}
+    asked: dict[str, dict[int, list[frozenset[str]]]] = {}
     for line in asks:
         verdict = verdicts.get(line["ask_id"])
         if verdict is None or line["purpose"] in ("control", "anchoring"):
@@ -115,14 +115,16 @@ def gather(
         name = f"{line['judge']}, {line['evidence']}"
         row = row_of[line["id"]]
         votes.setdefault(name, {}).setdefault(row, []).append(verdict)
+        if task.asked(()) is None:  # it speaks of the whole item, whatever it was shown
+            continue
         shown = [None if each is None else task.check(each) for each in line["candidates"]]
-        asked.setdefault(name, {}).setdefault(row, []).append(task.asked(shown))
+        keys = task.asked(shown) or frozenset()
+        asked.setdefault(name, {}).setdefault(row, []).append(keys)
     said: dict[str, JudgeVotes] = {}
     for name, by_row in votes.items():
         said[name] = JudgeVotes()
         for row, theirs in by_row.items():
-            about = [keys for keys in asked[name][row] if keys is not None]
-            if len(about) < len(theirs):
+            if (about := asked.get(name, {}).get(row)) is None:
                 said[name].answers[row] = combine_votes(task, theirs)
             else:
                 said[name].answers[row] = _joined(task, theirs, about)
